@@ -1,0 +1,62 @@
+"""The dynamics of deep linear networks W_L ... W_1.
+
+    cost + weights -> gradient_flow / gradient_descent / sgd -> Trajectory -> saddles, spectra, pictures, tables
+
+Importing `dln` loads NumPy only; everything else is loaded on first use.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from . import costs as costs
+    from . import inits as inits
+    from . import network as network
+    from . import theorems as theorems
+    from .critical import escape_speed as escape_speed
+    from .descent import gradient_descent as gradient_descent
+    from .descent import sgd as sgd
+    from .flow import forms as forms
+    from .flow import gradient_flow as gradient_flow
+    from .flow import methods as methods
+    from .problem import Until as Until
+    from .saddles import Saddle as Saddle
+    from .saddles import find_saddles as find_saddles
+    from .trajectory import Trajectory as Trajectory
+
+# Public name -> the module that holds it; a module's own name stands for itself.
+_HOME = {
+    "costs": "costs",
+    "inits": "inits",
+    "network": "network",
+    "theorems": "theorems",
+    "escape_speed": "critical",
+    "gradient_descent": "descent",
+    "sgd": "descent",
+    "forms": "flow",
+    "gradient_flow": "flow",
+    "methods": "flow",
+    "Until": "problem",
+    "Saddle": "saddles",
+    "find_saddles": "saddles",
+    "Trajectory": "trajectory",
+}
+
+__all__ = ["__version__", *_HOME]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'dln' has no attribute {name!r}")
+    module = importlib.import_module(f".{_HOME[name]}", __name__)
+    value = module if name == _HOME[name] else getattr(module, name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

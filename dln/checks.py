@@ -1,0 +1,165 @@
+"""The door: every public function hands its input to these checks before any computing starts.
+
+Each error names the argument, the rule, the value that came and the way out. What passes is a float64, C-contiguous
+copy, so that integers, float32, Fortran order, strides, read-only arrays and nested lists give one and the same answer.
+"""
+
+from __future__ import annotations
+
+import math
+import numbers
+import operator
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from .typing import RNG, Array
+
+__all__ = [
+    "array",
+    "boolean_mask",
+    "generator",
+    "integer",
+    "layers",
+    "nonnegative",
+    "number",
+    "one_of",
+    "positive",
+    "time_span",
+    "widths",
+]
+
+
+def array(
+    value: Any, name: str, *, ndim: int | None = None, shape: tuple[int, ...] | None = None, finite: bool = True
+) -> Array:
+    """float64 C-contiguous copy of a real array, with its number of axes, shape and finiteness checked."""
+    try:
+        raw = np.asarray(value)
+    except ValueError as error:
+        raise ValueError(f"`{name}` must be a rectangular array, got ragged rows. Give rows of equal length.") from error
+    if raw.dtype.kind not in "biuf":
+        hint = "Give its real part or its modulus." if raw.dtype.kind == "c" else "Convert it to float64 first."
+        raise TypeError(f"`{name}` must be an array of real numbers, got dtype {raw.dtype}. {hint}")
+    if raw.size == 0:
+        raise ValueError(f"`{name}` must not be empty, got shape {raw.shape}. Every axis needs at least one entry.")
+    if ndim is not None and raw.ndim != ndim:
+        raise ValueError(f"`{name}` must have {ndim} axes, got shape {raw.shape}. Reshape it.")
+    if shape is not None and raw.shape != shape:
+        raise ValueError(f"`{name}` must have shape {shape}, got {raw.shape}. Both must describe the same problem.")
+    result = np.array(raw, dtype=np.float64, order="C")
+    if finite and not np.isfinite(result).all():
+        where = tuple(int(i) for i in np.argwhere(~np.isfinite(result))[0])
+        raise ValueError(f"`{name}` must be finite, got {result[where]} at index {where}. Remove or mask such entries.")
+    return result
+
+
+def boolean_mask(value: Any, name: str, shape: tuple[int, ...]) -> Array:
+    """Mask of 0 and 1 with at least one 1."""
+    mask = array(value, name, shape=shape)
+    if not np.isin(mask, (0.0, 1.0)).all():
+        other = mask[~np.isin(mask, (0.0, 1.0))][0]
+        raise ValueError(f"`{name}` must hold only 0 and 1, got {other}. Mark an observed entry by 1, others by 0.")
+    if not mask.any():
+        raise ValueError(f"`{name}` must observe at least one entry, got all zero. Mark observed entries by 1.")
+    return mask
+
+
+def number(value: Any, name: str, rule: str = "be a real number", *, infinite: bool = False) -> float:
+    """A real number as float; NaN is refused, infinity too unless it is allowed."""
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (numbers.Real, np.ndarray)):
+        raise TypeError(f"`{name}` must {rule}, got {value!r}. Give a real number.")
+    if isinstance(value, np.ndarray) and (value.ndim > 0 or value.dtype.kind not in "iuf"):
+        raise TypeError(f"`{name}` must {rule}, got an array of shape {value.shape}. Give a real number.")
+    x = float(value)
+    if math.isnan(x) or (math.isinf(x) and not infinite):
+        raise ValueError(f"`{name}` must {rule}, got {x}. Give a finite number.")
+    return x
+
+
+def positive(value: Any, name: str, *, infinite: bool = False) -> float:
+    """A number > 0."""
+    x = number(value, name, "be positive", infinite=infinite)
+    if not x > 0:
+        raise ValueError(f"`{name}` must be positive, got {x}. Give a number greater than 0.")
+    return x
+
+
+def nonnegative(value: Any, name: str) -> float:
+    """A number >= 0."""
+    x = number(value, name, "be zero or positive")
+    if not x >= 0:
+        raise ValueError(f"`{name}` must be zero or positive, got {x}. Give a number that is at least 0.")
+    return x
+
+
+def integer(value: Any, name: str, *, least: int) -> int:
+    """An integer >= least."""
+    try:
+        if isinstance(value, (bool, np.bool_)):
+            raise TypeError
+        n = operator.index(value)
+    except TypeError:
+        raise TypeError(f"`{name}` must be an integer, got {value!r}. Give a whole number, at least {least}.") from None
+    if n < least:
+        raise ValueError(f"`{name}` must be at least {least}, got {n}. Give a larger whole number.")
+    return n
+
+
+def one_of(value: Any, name: str, known: Iterable[str]) -> str:
+    """One of the known names."""
+    known = tuple(known)
+    if not isinstance(value, str) or value not in known:
+        raise ValueError(f"`{name}` must be one of {known}, got {value!r}. Choose a known name.")
+    return value
+
+
+def layers(value: Any, name: str = "weights", *, batch: bool = False) -> list[Array]:
+    """Layers [W_1, .., W_L] that chain: W_l has shape (n_l, n_{l-1})."""
+    if isinstance(value, np.ndarray) and value.ndim < 3 or not isinstance(value, (Sequence, np.ndarray)):
+        raise TypeError(f"`{name}` must be a sequence of matrices [W_1, ..., W_L], got {_brief(value)}. Put it in a list.")
+    if len(value) == 0:
+        raise ValueError(f"`{name}` must hold at least one layer, got none. Give [W_1, ..., W_L].")
+    result = []
+    for l, W in enumerate(value, start=1):
+        result.append(array(W, f"{name}[{l - 1}]", ndim=3 if batch else 2))
+        if l > 1 and result[-1].shape[-1] != result[-2].shape[-2]:
+            raise ValueError(
+                f"`{name}` must chain: W_{l} has shape {result[-1].shape} but W_{l - 1} has shape "
+                f"{result[-2].shape}. Each W_l must be (n_l, n_{{l-1}})."
+            )
+    return result
+
+
+def widths(value: Any, name: str = "widths") -> tuple[int, ...]:
+    """Widths (n_0, .., n_L) of a network with at least one layer."""
+    if isinstance(value, (str, bytes)) or not isinstance(value, (Sequence, np.ndarray)):
+        raise TypeError(f"`{name}` must be a sequence of integers (n_0, ..., n_L), got {_brief(value)}. List the widths.")
+    if len(value) < 2:
+        raise ValueError(f"`{name}` must have at least two entries, got {len(value)}. Depth L needs n_0, ..., n_L.")
+    return tuple(integer(n, f"{name}[{i}]", least=1) for i, n in enumerate(value))
+
+
+def time_span(value: Any, *, infinite: bool) -> tuple[float, float]:
+    """Time span (t0, t1), t1 > t0; t1 may be infinite where something else stops the run."""
+    if isinstance(value, (str, bytes)) or not isinstance(value, (Sequence, np.ndarray)) or len(value) != 2:
+        raise TypeError(f"`t_span` must be a pair (t0, t1), got {_brief(value)}. For example (0.0, 10.0).")
+    t0, t1 = number(value[0], "t_span[0]"), number(value[1], "t_span[1]", infinite=True)
+    if not t1 > t0:
+        raise ValueError(f"`t_span` must have t1 > t0, got ({t0}, {t1}). The flow runs forward in time.")
+    if math.isinf(t1) and not infinite:
+        raise ValueError(f"`t_span` must be finite without `until`, got ({t0}, {t1}). Give until=dln.Until(...).")
+    return t0, t1
+
+
+def generator(rng: RNG) -> np.random.Generator:
+    """Random generator after SPEC 7: None, an integer, a SeedSequence, or a Generator (used as it is)."""
+    if rng is not None and not isinstance(rng, (np.random.Generator, np.random.SeedSequence)):
+        integer(rng, "rng", least=0)
+    return np.random.default_rng(rng)
+
+
+def _brief(value: Any) -> str:
+    text = repr(value)
+    return f"{type(value).__name__} {text if len(text) <= 60 else text[:57] + '...'}"

@@ -1,0 +1,128 @@
+"""One way to compile: written signatures, function pointers for what varies, a disk cache that notices every edit.
+
+A kernel is a plain function of arrays. `compiled` turns it into machine code for one written signature; the code is
+stored on disk in a folder named by a hash of every file that holds kernels, so an edit in any of them starts a new
+folder and no stale answer can return. What varies between problems (a cost, a form, a table of coefficients) enters a
+kernel as an array or as a function pointer, so a new depth, width, method or cost compiles nothing else.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numba
+from numba import config, float64, int64, njit, types, void
+
+__all__ = ["SYSTEM", "cache_folder", "compiled", "helper", "integers", "matrix", "record", "vector"]
+
+PACKAGE = Path(__file__).resolve().parents[1]
+KERNEL_SOURCES = ("core/*.py", "form/*.py", "costs.py")
+
+# a*b + c may be rounded once, and a sum may be taken in any order; nothing assumes the absence of NaN or infinity.
+FLAGS: dict[str, Any] = {"error_model": "numpy", "fastmath": {"contract", "reassoc", "nsz"}, "nogil": True}
+
+vector = types.Array(float64, 1, "C")
+matrix = types.Array(float64, 2, "C")
+integers = types.Array(int64, 1, "C")
+
+# Types of the function pointers. `data` is the cost as one flat array; an empty `batch` means every sample.
+VALUE = float64(matrix, vector)  # (A, data) -> C(A)
+GRADIENT = void(matrix, vector, integers, matrix)  # (A, data, batch, out)
+# (state, index, weight_decay, gradient, data, batch, work, out); leaves A at the head of work
+VELOCITY = void(vector, integers, float64, types.FunctionType(GRADIENT), vector, integers, vector, vector)
+# (state, velocity, index, weight_decay, value, data, work, out), called after the velocity, which left A in work;
+# out = cost, objective, dissipation (= -d objective/dt)
+MEASURE = void(vector, vector, integers, float64, types.FunctionType(VALUE), vector, vector, vector)
+READ = void(vector, integers, vector, vector)  # (state, index, work, out): A from the state
+
+SIGNATURES = {"value": VALUE, "gradient": GRADIENT, "velocity": VELOCITY, "measure": MEASURE, "read": READ}
+
+# What every outer loop is given of the problem: the three functions of the form, the two of the cost, and their data.
+SYSTEM = (
+    *(types.FunctionType(SIGNATURES[name]) for name in ("velocity", "measure", "read", "gradient", "value")),
+    integers,  # index: the widths n_0 .. n_L
+    float64,  # weight decay
+    vector,  # data of the cost
+    vector,  # work
+)
+
+
+def record(dtype: Any) -> Any:
+    """Numba type of a contiguous array of records of the given NumPy dtype."""
+    return numba.from_dtype(dtype)[::1]
+
+
+def helper(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function that kernels call: compiled as part of its callers."""
+    return njit(**FLAGS)(function)  # type: ignore[no-any-return]
+
+
+@functools.cache
+def compiled(function: Callable[..., Any], signature: Any, cache: bool = True) -> Callable[..., Any]:
+    """Machine code of `function` for a signature (or the name of one), from the disk cache where it is there."""
+    if config.DISABLE_JIT:
+        return function
+    if isinstance(signature, str):
+        signature = SIGNATURES[signature]
+    with _numba_cache_in(cache_folder()):
+        return njit(signature, cache=cache, **FLAGS)(function)  # type: ignore[no-any-return]
+
+
+@functools.cache
+def cache_folder() -> Path:
+    """Folder of the compiled kernels: it is new whenever a kernel's source, Numba, Python or a debug flag is."""
+    digest = hashlib.sha256(f"{numba.__version__} {sys.version} {config.BOUNDSCHECK}".encode())
+    for pattern in KERNEL_SOURCES:
+        for path in sorted(PACKAGE.glob(pattern)):
+            digest.update(path.read_bytes())
+    name = digest.hexdigest()[:16]
+    for root in _cache_roots():
+        folder = root / "dln" / name
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=folder):
+                return folder
+        except OSError:
+            continue
+    raise OSError("no folder for compiled kernels can be written. Set NUMBA_CACHE_DIR to one that can.")
+
+
+def _cache_roots() -> Iterator[Path]:
+    if config.CACHE_DIR:
+        yield Path(config.CACHE_DIR)
+    if sys.platform == "win32":
+        yield Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local"))
+    elif sys.platform == "darwin":
+        yield Path.home() / "Library" / "Caches"
+    else:
+        yield Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    yield Path(tempfile.gettempdir()) / f"dln-cache-{getattr(os, 'getuid', lambda: 0)()}"
+
+
+_lock = threading.RLock()
+
+
+@contextmanager
+def _numba_cache_in(folder: Path) -> Iterator[None]:
+    """Numba reads its cache folder from a global when a function is decorated; it is put back afterwards."""
+    with _lock:
+        before = config.CACHE_DIR
+        config.CACHE_DIR = str(folder)
+        try:
+            yield
+        finally:
+            config.CACHE_DIR = before
+
+
+def plain_records() -> bool:
+    """Whether kernels run as plain Python, which sees the fields of a record only through `numpy.recarray`."""
+    return bool(config.DISABLE_JIT)

@@ -1,0 +1,116 @@
+"""Costs given by the user's own functions: compiled if they can be, called back as Python if not."""
+
+from __future__ import annotations
+
+import ctypes
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numba
+import numpy as np
+
+from .compile import FLAGS, GRADIENT, VALUE, compiled, matrix
+
+__all__ = ["CustomKernels"]
+
+_VALUE_CALL = ctypes.CFUNCTYPE(ctypes.c_double, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
+_GRADIENT_CALL = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p)
+
+
+class CustomKernels:
+    """Value and gradient kernels of two plain functions, and what those functions raised meanwhile."""
+
+    def __init__(self, value: Callable[..., Any], gradient: Callable[..., Any]) -> None:
+        self._failure: BaseException | None = None
+        if numba.config.DISABLE_JIT:
+            self.value, self.gradient = self._plain(value, gradient)
+            return
+        try:
+            self.value, self.gradient = _compile(value, gradient)
+        except numba.core.errors.NumbaError as error:
+            reason = str(error).strip().splitlines()[0]
+            warnings.warn(
+                f"this Custom cost cannot be compiled and runs as Python, which is slower ({reason})",
+                stacklevel=4,
+            )
+            self.value, self.gradient = self._call_back(value, gradient)
+
+    def take_failure(self) -> BaseException | None:
+        """The exception that a function raised, once."""
+        failure, self._failure = self._failure, None
+        return failure
+
+    def _plain(self, value: Callable[..., Any], gradient: Callable[..., Any]) -> tuple[Any, Any]:
+        """The two as kernels in Python; an exception becomes NaN, which ends the run, and is kept."""
+
+        def value_kernel(A: Any, data: Any) -> float:
+            try:
+                return float(data[0] * value(A.copy()))
+            except BaseException as error:
+                self._failure = self._failure or error
+                return float("nan")
+
+        def gradient_kernel(A: Any, data: Any, batch: Any, out: Any) -> None:
+            try:
+                G = np.asarray(gradient(A.copy()), dtype=np.float64)
+                if G.shape != A.shape:
+                    raise ValueError(f"`gradient` must return the shape of A, {A.shape}, got {G.shape}. Mend the function.")
+                out[:, :] = data[0] * G
+            except BaseException as error:
+                self._failure = self._failure or error
+                out[:, :] = np.nan
+
+        return value_kernel, gradient_kernel
+
+    def _call_back(self, value: Callable[..., Any], gradient: Callable[..., Any]) -> tuple[Any, Any]:
+        """Compiled shells around C callbacks into the plain kernels."""
+        plain_value, plain_gradient = self._plain(value, gradient)
+        unit, no_batch = np.ones(1), np.empty(0, np.int64)
+
+        def view(address: int, rows: int, columns: int) -> Any:
+            buffer = (ctypes.c_double * (rows * columns)).from_address(address)
+            return np.frombuffer(buffer, dtype=np.float64).reshape(rows, columns)
+
+        call_value = _VALUE_CALL(lambda A, n, m: plain_value(view(A, n, m), unit))
+        call_gradient = _GRADIENT_CALL(
+            lambda A, n, m, out: plain_gradient(view(A, n, m), unit, no_batch, view(out, n, m))
+        )
+
+        def value_kernel(A, data):  # type: ignore[no-untyped-def]
+            return data[0] * call_value(A.ctypes.data, A.shape[0], A.shape[1])
+
+        def gradient_kernel(A, data, batch, out):  # type: ignore[no-untyped-def]
+            call_gradient(A.ctypes.data, A.shape[0], A.shape[1], out.ctypes.data)
+            for i in range(out.shape[0]):
+                for j in range(out.shape[1]):
+                    out[i, j] *= data[0]
+
+        return compiled(value_kernel, "value", cache=False), compiled(gradient_kernel, "gradient", cache=False)
+
+
+def _compile(value: Callable[..., Any], gradient: Callable[..., Any]) -> tuple[Any, Any]:
+    """Both functions compiled for a float64 matrix, inside kernels of the written signatures."""
+    flags = {**FLAGS, "fastmath": False}
+    value_jit, gradient_jit = numba.njit(**flags)(_plain(value)), numba.njit(**flags)(_plain(gradient))
+    value_jit.compile((matrix,))
+    gradient_jit.compile((matrix,))
+
+    def value_kernel(A, data):  # type: ignore[no-untyped-def]
+        return data[0] * value_jit(A.copy())
+
+    def gradient_kernel(A, data, batch, out):  # type: ignore[no-untyped-def]
+        G = gradient_jit(A.copy())
+        if G.shape[0] != out.shape[0] or G.shape[1] != out.shape[1]:
+            out[:, :] = np.nan
+            return
+        for i in range(out.shape[0]):
+            for j in range(out.shape[1]):
+                out[i, j] = data[0] * G[i, j]
+
+    return compiled(value_kernel, VALUE, cache=False), compiled(gradient_kernel, GRADIENT, cache=False)
+
+
+def _plain(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The Python function behind a function that the user has compiled already."""
+    return getattr(function, "py_func", function)

@@ -1,0 +1,301 @@
+"""The one loop of every Runge-Kutta method: steps, error control by layer, dense output, extrema of the rate.
+
+The loop knows no particular method, form or cost: a method is a table of numbers, a form three functions, a cost two.
+It runs a bounded number of steps and returns a status, so that its caller can show progress, look at the state and be
+interrupted; all that it knows stands in arrays and in one record.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numba import int64
+
+from .compile import SYSTEM, compiled, helper, integers, matrix, record, vector
+from .plainvec import combine, weighted
+
+__all__ = ["CONTROL", "RUNNING", "FINISHED", "UNDERFLOW", "NOT_FINITE", "COST", "GRADIENT", "WATCH", "solve"]
+
+RUNNING, FINISHED, UNDERFLOW, NOT_FINITE, COST, GRADIENT, WATCH = range(7)
+
+SAFETY, SHRINK, GROW = 0.9, 0.2, 5.0
+# PI control (Gustafsson): h <- h * SAFETY * error^(-PROPORTIONAL/q) * last_error^(INTEGRAL/q)
+PROPORTIONAL, INTEGRAL = 0.7, 0.4
+# A turn of log(rate) counts once the rate has moved by the factor e^TURN away from its extreme ...
+TURN = 0.5
+# ... and, for a minimum, once the objective has fallen by this fraction of itself since (else it was rounding).
+FALL = 1e-6
+# Arc length of outputs: ||dA||_F / max ||A||_F + RATE_ARC |d log rate|. The second part resolves plateaus.
+RATE_ARC = 0.05
+MOST_A_STEP = 50  # outputs
+
+# What the loop carries from one call to the next.
+CONTROL = np.dtype(
+    [
+        ("t", "f8"),
+        ("h", "f8"),  # size of the next step
+        ("end", "f8"),
+        ("rtol", "f8"),
+        ("atol", "f8"),
+        ("last_error", "f8"),  # error ratio of the last accepted step
+        ("arc", "f8"),  # arc length since the last output
+        ("spacing", "f8"),  # arc length between outputs; 0: outputs at given times
+        ("scale", "f8"),  # largest ||A||_F so far, the unit of arc length
+        ("watched", "f8"),  # arc length since the caller last looked
+        ("watch_arc", "f8"),  # the caller wants to look after this arc length
+        ("cost_goal", "f8"),
+        ("dissipation_goal", "f8"),
+        ("cost", "f8"),
+        ("objective", "f8"),
+        ("dissipation", "f8"),
+        ("log_rate", "f8"),  # log(dissipation / objective)
+        ("extreme", "f8"),  # extreme of log_rate since the last recorded extremum,
+        ("extreme_t", "f8"),  # its time
+        ("extreme_objective", "f8"),  # and objective
+        ("falling", "i8"),  # 1 while a minimum of log_rate is looked for
+        ("extrema", "i8"),  # number of recorded extrema
+        ("watch_extrema", "i8"),  # 1: the caller wants to look at every new extremum
+        ("saved", "i8"),  # number of outputs
+        ("steps", "i8"),
+        ("rejected", "i8"),
+        ("nfev", "i8"),
+        ("rejected_last", "i8"),
+    ]
+)
+
+SIGNATURE = int64(
+    *SYSTEM,
+    *(matrix, matrix, matrix, int64, int64),  # table, error rows, dense, stages, error exponent
+    *(integers, vector, matrix, vector, vector, vector),  # blocks, y, K, new, scratch, A
+    *(vector, vector, matrix, vector, matrix, int64),  # times, out_t, out, measured, extrema, keep_states
+    *(record(CONTROL), int64),  # control, budget
+)
+
+
+@helper
+def _norm(x, start, stop):  # type: ignore[no-untyped-def]
+    total = 0.0
+    for i in range(start, stop):
+        total += x[i] * x[i]
+    return np.sqrt(total)
+
+
+@helper
+def _error_ratio(error, stages, blocks, y, K, new, scratch, h, rtol, atol):  # type: ignore[no-untyped-def]
+    """Largest ratio over the layers of the estimated local error to the tolerance; both are Frobenius norms."""
+    worst = 0.0
+    weighted(K, error[0], stages + 1, h, scratch)
+    second = K[K.shape[0] - 1]
+    if error.shape[0] == 2:
+        weighted(K, error[1], stages + 1, h, second)
+    for b in range(blocks.size - 1):
+        start, stop = blocks[b], blocks[b + 1]
+        estimate = _norm(scratch, start, stop)
+        if error.shape[0] == 2 and estimate > 0.0:  # err5^2 / sqrt(err5^2 + 0.01 err3^2)
+            estimate /= np.sqrt(1.0 + 0.01 * (_norm(second, start, stop) / estimate) ** 2)
+        if not estimate == 0.0:
+            ratio = estimate / (atol + rtol * max(_norm(y, start, stop), _norm(new, start, stop)))
+            if not ratio <= worst:  # NaN wins
+                worst = ratio
+                if not worst == worst:
+                    return worst
+    return worst
+
+
+@helper
+def _record_extrema(c, extrema, t):  # type: ignore[no-untyped-def]
+    """Follow log_rate through its turns. Returns 1 when an extremum was recorded."""
+    sign = 1.0 if c.falling == 1 else -1.0
+    x = sign * c.log_rate
+    if x < sign * c.extreme:
+        c.extreme, c.extreme_t, c.extreme_objective = c.log_rate, t, c.objective
+        return 0
+    if not x > sign * c.extreme + TURN:
+        return 0
+    if c.falling == 0 and c.extrema > 0:
+        before = extrema[c.extrema - 1]
+        if before[2] - c.extreme_objective < FALL * before[2]:
+            # The rise since the last minimum brought no fall of the objective: both turns are noise.
+            c.extrema -= 1
+            c.falling = 1
+            if before[1] < c.log_rate:
+                c.extreme, c.extreme_t, c.extreme_objective = before[1], before[0], before[2]
+            else:
+                c.extreme, c.extreme_t, c.extreme_objective = c.log_rate, t, c.objective
+            return 0
+    if c.extrema < extrema.shape[0]:
+        extrema[c.extrema, 0] = c.extreme_t
+        extrema[c.extrema, 1] = c.extreme
+        extrema[c.extrema, 2] = c.extreme_objective
+        c.extrema += 1
+    c.falling = 1 - c.falling
+    c.extreme, c.extreme_t, c.extreme_objective = c.log_rate, t, c.objective
+    return 1
+
+
+@helper
+def _rate(c, result):  # type: ignore[no-untyped-def]
+    c.cost, c.objective, c.dissipation = result[0], result[1], result[2]
+    if result[1] > 0.0 and result[2] > 0.0:
+        c.log_rate = np.log(result[2] / result[1])
+
+
+@helper
+def _write_outputs(  # type: ignore[no-untyped-def]
+    velocity, measure, read, gradient, value, index, weight_decay, data, work,
+    table, dense, stages, y, K, new, scratch, h, t_new, arc,
+    times, out_t, out, measured, keep_states, c, weights, result,
+):  # fmt: skip
+    """Outputs of the step from c.t to t_new: those of the given times within it, or those that its arc length asks for."""
+    by_arc = c.spacing > 0.0
+    count = 0
+    if by_arc:
+        total = c.arc + arc
+        count = min(int(total / c.spacing), MOST_A_STEP)
+        c.arc = min(total - count * c.spacing, c.spacing)
+    else:
+        while c.saved + count < times.size and times[c.saved + count] <= t_new:
+            count += 1
+    if count == 0:
+        return
+    rows = table.shape[0]
+    no_batch = np.empty(0, np.int64)
+    if not by_arc or count > 1:
+        for i in range(stages + 1, rows):
+            combine(y, K, table[i], i, h, scratch)
+            velocity(scratch, index, weight_decay, gradient, data, no_batch, work, K[i])
+            c.nfev += 1
+    for j in range(count):
+        if by_arc and c.saved == out.shape[0]:
+            _drop_every_second(out_t, out, measured, c)
+        row = c.saved
+        theta = (j + 1.0) / count if by_arc else (times[row] - c.t) / h
+        if theta >= 1.0:
+            out_t[row] = t_new
+            scratch[:] = new
+        else:
+            out_t[row] = c.t + theta * h if by_arc else times[row]
+            for i in range(rows):
+                weights[i] = 0.0
+                for d in range(dense.shape[1] - 1, -1, -1):
+                    weights[i] = (weights[i] + dense[i, d]) * theta
+            combine(y, K, weights, rows, h, scratch)
+        if keep_states == 1:
+            out[row, :] = scratch
+        else:
+            spare = K[rows]
+            velocity(scratch, index, weight_decay, gradient, data, no_batch, work, spare)
+            c.nfev += 1
+            measure(scratch, spare, index, weight_decay, value, data, work, result)
+            measured[3 * row : 3 * row + 3] = result
+            read(scratch, index, work, out[row])
+        c.saved += 1
+
+
+@helper
+def _drop_every_second(out_t, out, measured, c):  # type: ignore[no-untyped-def]
+    half = (c.saved + 1) // 2
+    for i in range(1, half):
+        out[i] = out[2 * i]
+        out_t[i] = out_t[2 * i]
+        if measured.size > 1:
+            measured[3 * i : 3 * i + 3] = measured[6 * i : 6 * i + 3]
+    c.saved = half
+    c.spacing *= 2.0
+
+
+def solve(  # type: ignore[no-untyped-def]
+    velocity, measure, read, gradient, value, index, weight_decay, data, work,
+    table, error, dense, stages, exponent,
+    blocks, y, K, new, scratch, A,
+    times, out_t, out, measured, extrema, keep_states,
+    control, budget,
+):  # fmt: skip
+    """Up to `budget` steps; returns why it stopped.
+
+    Before the first call ``K[0]`` is the velocity at ``y`` and ``A`` the end-to-end matrix there, and the record is
+    filled. Afterwards ``y``, ``K[0]``, ``A`` belong to ``control.t``. Outputs go to ``out_t`` and ``out``, at the
+    given `times`, or, where ``control.spacing > 0``, equally spaced in arc length; when the room is used up every
+    second one is dropped and the spacing doubles. A row of ``out`` holds the state or (keep_states = 0) A, in which
+    case ``measured`` takes cost, objective and dissipation.
+    """
+    c = control[0]
+    no_batch = np.empty(0, np.int64)
+    weights = np.empty(table.shape[0])
+    result = np.empty(3)
+    size = A.size
+    for _ in range(budget):
+        if c.t >= c.end:
+            return FINISHED
+        h = min(c.h, c.end - c.t)
+        if 1.1 * h > c.end - c.t > h and error.shape[0] > 0:
+            h = c.end - c.t  # no sliver of a last step
+        if c.t + h == c.t:
+            return UNDERFLOW
+
+        for i in range(1, stages + 1):
+            combine(y, K, table[i], i, h, new)
+            velocity(new, index, weight_decay, gradient, data, no_batch, work, K[i])
+        c.nfev += stages
+        if error.shape[0] > 0:
+            ratio = _error_ratio(error, stages, blocks, y, K, new, scratch, h, c.rtol, c.atol)
+            if not ratio <= 1.0:
+                c.rejected += 1
+                c.rejected_last = 1
+                if ratio < np.inf:
+                    c.h = h * max(SHRINK, SAFETY * ratio ** (-1.0 / exponent))
+                else:
+                    c.h = 0.1 * h  # overflow or NaN
+                continue
+            ratio = max(ratio, 1e-10)
+            factor = SAFETY * ratio ** (-PROPORTIONAL / exponent) * c.last_error ** (INTEGRAL / exponent)
+            c.h = h * min(max(factor, SHRINK), 1.0 if c.rejected_last == 1 else GROW)
+            c.last_error = ratio
+            c.rejected_last = 0
+        measure(new, K[stages], index, weight_decay, value, data, work, result)
+        if not np.isfinite(result[2] + result[0]):
+            if error.shape[0] == 0:
+                return NOT_FINITE
+            c.h = 0.1 * h
+            c.rejected += 1
+            continue
+
+        t_new = c.end if h == c.end - c.t else c.t + h
+        before = c.log_rate
+        _rate(c, result)
+        c.steps += 1
+        moved = 0.0
+        norm = 0.0
+        for i in range(size):
+            moved += (work[i] - A[i]) ** 2
+            norm += work[i] ** 2
+            A[i] = work[i]
+        c.scale = max(c.scale, np.sqrt(norm))
+        arc = RATE_ARC * abs(c.log_rate - before)
+        if c.scale > 0.0:
+            arc += np.sqrt(moved) / c.scale
+        c.watched += arc
+
+        _write_outputs(
+            velocity, measure, read, gradient, value, index, weight_decay, data, work,
+            table, dense, stages, y, K, new, scratch, h, t_new, arc,
+            times, out_t, out, measured, keep_states, c, weights, result,
+        )  # fmt: skip
+        y[:] = new
+        K[0, :] = K[stages]
+        c.t = t_new
+        turned = _record_extrema(c, extrema, t_new)
+        if c.cost <= c.cost_goal:
+            return COST
+        if c.dissipation <= c.dissipation_goal:
+            return GRADIENT
+        if (turned == 1 and c.watch_extrema == 1) or c.watched >= c.watch_arc:
+            c.watched = 0.0
+            return WATCH
+    return RUNNING
+
+
+def compiled_solve() -> Callable[..., int]:
+    """The loop as machine code."""
+    return compiled(solve, SIGNATURE)

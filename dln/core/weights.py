@@ -1,0 +1,119 @@
+"""Velocity of the flow in the weights themselves: the layers one after the other, row by row, in one flat state."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .compile import helper
+from .plainvec import multiply, multiply_tn, transpose
+
+__all__ = ["measure", "read", "velocity", "work_size"]
+
+
+def work_size(widths: Any) -> int:
+    """Length of the scratch array: A, its gradient, two back-propagated gradients, one transpose, F_2 .. F_{L-1}."""
+    n_0, widest = widths[0], max(widths)
+    return int(n_0 * (2 * widths[-1] + 3 * widest + sum(widths[2:-1])))
+
+
+@helper
+def _forward(state, index, work, products):  # type: ignore[no-untyped-def]
+    """End-to-end matrix into the head of work; F_2 .. F_{L-1} one after the other from `products` on."""
+    depth = index.size - 1
+    n_0, n_L = index[0], index[depth]
+    A = work[: n_L * n_0].reshape((n_L, n_0))
+    F = state[: index[1] * n_0].reshape((index[1], n_0))
+    if depth == 1:
+        A[:, :] = F
+    start = index[1] * n_0
+    for l in range(2, depth + 1):
+        rows, columns = index[l], index[l - 1]
+        W = state[start : start + rows * columns].reshape((rows, columns))
+        start += rows * columns
+        if l == depth:
+            multiply(W, F, A)
+        else:
+            product = work[products : products + rows * n_0].reshape((rows, n_0))
+            multiply(W, F, product)
+            products += rows * n_0
+            F = product
+    return A
+
+
+def velocity(state, index, weight_decay, gradient, data, batch, work, out):  # type: ignore[no-untyped-def]
+    r"""Minus the gradient of the objective: dW_l/dt = -B_l^T G F_{l-1}^T - weight_decay W_l."""
+    depth = index.size - 1
+    n_0, n_L = index[0], index[depth]
+    widest = 0
+    for n in index:
+        widest = max(widest, n)
+    ends = n_L * n_0
+    side = widest * n_0
+    first_product = 2 * ends + 3 * side
+    A = _forward(state, index, work, first_product)
+    R = work[ends : 2 * ends].reshape((n_L, n_0))  # -B_l^T G
+    gradient(A, data, batch, R)
+    for i in range(n_L):
+        for j in range(n_0):
+            R[i, j] = -R[i, j]
+
+    product = first_product  # end of F_{L-1}
+    for l in range(2, depth):
+        product += index[l] * n_0
+    stop = state.size
+    for l in range(depth, 1, -1):
+        rows, columns = index[l], index[l - 1]
+        start = stop - rows * columns
+        if l == 2:
+            F = state[: columns * n_0].reshape((columns, n_0))
+        else:
+            product -= columns * n_0
+            F = work[product : product + columns * n_0].reshape((columns, n_0))
+        F_T = work[2 * ends + 2 * side : 2 * ends + 2 * side + n_0 * columns].reshape((n_0, columns))
+        transpose(F, F_T)
+        multiply(R, F_T, out[start:stop].reshape((rows, columns)))
+        if l > 2:
+            here = 2 * ends + (l % 2) * side
+            back = work[here : here + columns * n_0].reshape((columns, n_0))
+        else:
+            back = out[: columns * n_0].reshape((columns, n_0))
+        multiply_tn(state[start:stop].reshape((rows, columns)), R, back)
+        R = back
+        stop = start
+    if depth == 1:
+        out[:] = work[ends : 2 * ends]
+    if weight_decay != 0.0:
+        for i in range(state.size):
+            out[i] -= weight_decay * state[i]
+
+
+def measure(state, velocity, index, weight_decay, value, data, work, out):  # type: ignore[no-untyped-def]
+    """Cost, objective, and dissipation |d theta/dt|^2 = -d objective/dt, from the A that the velocity left in work."""
+    n_0, n_L = index[0], index[index.size - 1]
+    dissipation = 0.0
+    for v in velocity:
+        dissipation += v * v
+    out[0] = value(work[: n_L * n_0].reshape((n_L, n_0)), data)
+    out[1] = out[0]
+    if weight_decay != 0.0:
+        size = 0.0
+        for x in state:
+            size += x * x
+        out[1] += 0.5 * weight_decay * size
+    out[2] = dissipation
+
+
+def read(state, index, work, out):  # type: ignore[no-untyped-def]
+    """End-to-end matrix of a state, row by row."""
+    n_0, n_L = index[0], index[index.size - 1]
+    widest = 0
+    for n in index:
+        widest = max(widest, n)
+    out[:] = _forward(state, index, work, n_0 * (2 * n_L + 3 * widest)).reshape(n_0 * n_L)
+
+
+def pack(weights: Any) -> Any:
+    """Flat state of a list of layers."""
+    return np.concatenate([np.ravel(W) for W in weights])

@@ -1,0 +1,212 @@
+r"""What a slow point of the flow is: how many modes are active there, and whether it is a saddle or a minimum.
+
+Near a critical point of the flow with layers of small balance, the singular values of A fall into two groups. An
+*active* mode is stationary: by Newton's estimate, the distance |g_i| / h_i that it still wants to go is less than the
+size s_i that it has, where
+
+.. math:: g_i = u_i^T G v_i + \lambda s_i^{2/L - 1}, \qquad h_i = \langle u_i v_i^T, C''(A)[u_i v_i^T] \rangle .
+
+The others are small, and either wait to grow or decay. The rank is the number of active modes above the largest gap.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from .costs import Cost
+from .network import end_to_end, layer_gradients
+from .typing import Array
+
+__all__ = ["ActiveModes", "active_modes", "escape_speed", "gradient_norm", "is_minimum", "simplified", "slow_points"]
+
+# Two neighbouring singular values belong to different groups if they differ by this factor.
+GAP = 10.0
+
+
+# A slow point is a plateau if the rate of decrease falls and rises by this factor around it ...
+DEPTH = float(np.log(10.0))
+
+
+def simplified(turns: Array, depth: float = DEPTH) -> Array:
+    """Turns of the log rate (time, log rate, objective) of which no neighbours differ by less than `depth`.
+
+    The pair of neighbours that differ least is dropped until none is left; at either end only the end itself goes.
+    """
+    turns = np.asarray(turns)
+    while len(turns) > 1:
+        gaps = np.abs(np.diff(turns[:, 1]))
+        i = int(np.argmin(gaps))
+        if gaps[i] >= depth:
+            break
+        if i == 0:
+            turns = turns[1:]
+        elif i == len(gaps) - 1:
+            turns = turns[:-1]
+        else:
+            turns = np.delete(turns, [i, i + 1], axis=0)
+    return turns
+
+
+def slow_points(turns: Array, depth: float = DEPTH) -> Array:
+    """Those turns that are minima followed by a rise, at least `depth` deep on both sides (the start only after)."""
+    kept = simplified(turns, depth)
+    if len(kept) < 2:
+        return kept[:0]
+    minimum = kept[:-1, 1] < kept[1:, 1]
+    return kept[:-1][minimum]
+
+
+class ActiveModes(NamedTuple):
+    """Number of active modes, and the ratio of the last active to the first inactive singular value."""
+
+    rank: int
+    gap: float
+
+
+def active_modes(cost: Cost, A: Array, depth: int, weight_decay: float = 0.0, scale: float | None = None) -> ActiveModes:
+    """Active modes of A; `scale` is the singular value to which a rank of zero is compared."""
+    U, s, Vt = np.linalg.svd(A, full_matrices=False)
+    pairs = np.einsum("ij,jk->jik", U, Vt)
+    g = np.einsum("jik,ik->j", pairs, cost.gradient(A))
+    if weight_decay > 0.0:
+        with np.errstate(divide="ignore"):
+            g = g + weight_decay * np.where(s > 0, s, np.nan) ** (2 / depth - 1)
+    h = np.array([np.sum(pair * cost.hessian_vector(A, pair)) for pair in pairs])
+    stationary = s * np.abs(h) > np.abs(g)  # false where g is NaN
+    most = len(s) if stationary.all() else int(np.argmin(stationary))
+    below = np.append(s[1:], 0.0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        gaps = np.where(s > 0, s / below, 0.0)
+    if most == 0:
+        return ActiveModes(0, _ratio(s[0] if scale is None else scale, s[0]))
+    inside = gaps[: min(most, len(s) - 1)]
+    if len(inside) == 0 or inside.max() < GAP:
+        return ActiveModes(most, float(gaps[most - 1]))
+    rank = int(np.argmax(inside)) + 1
+    return ActiveModes(rank, float(gaps[rank - 1]))
+
+
+def _ratio(a: float, b: float) -> float:
+    return float(a / b) if b > 0 else np.inf
+
+
+def escape_speed(gradient: Array, depth: int, modes: Sequence[int] = (0,)) -> float:
+    r"""Speed s of the escape along a set of singular modes of the gradient: :math:`\dot c = s\,c^{L-1}`.
+
+    The layers grow as :math:`\theta(t) = c(t)\,e` along a unit direction e in which every layer is diagonal in the
+    singular vectors of the chosen modes S,
+
+    .. math:: s_S = \Big(L \sum_{i \in S} s_i^{-2/(L-2)}\Big)^{-(L-2)/2}, \qquad s_{\{1\}} = L^{-(L-2)/2} s_1 ,
+
+    and for L = 2 the speed of a single mode is its singular value. The largest, optimal speed is that of the first mode.
+
+    Parameters
+    ----------
+    gradient : array_like, shape (n_L, n_0)
+        Gradient dC/dA at the saddle.
+    depth : int
+        Number of layers L >= 2.
+    modes : sequence of int
+        Singular modes that grow together, counted from 0.
+
+    Returns
+    -------
+    float
+        The speed; for L = 2 the least of the chosen singular values, the rate of the common exponential growth.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If `depth` is less than 2 or a mode does not exist.
+
+    References
+    ----------
+    arXiv 2106.15933, optimal escape directions (J2-P3); all diagonal directions: X-1.
+
+    Examples
+    --------
+    >>> escape_speed(np.diag([3.0, 1.0]), depth=2)
+    3.0
+    >>> round(escape_speed(np.diag([3.0, 1.0]), depth=4), 12)
+    0.75
+    """
+    from . import checks
+
+    G = checks.array(gradient, "gradient", ndim=2)
+    depth = checks.integer(depth, "depth", least=2)
+    chosen = sorted({checks.integer(mode, "modes", least=0) for mode in modes})
+    s = np.linalg.svd(G, compute_uv=False)
+    if not chosen or chosen[-1] >= len(s):
+        raise ValueError(f"`modes` must be among 0 .. {len(s) - 1}, got {tuple(modes)}. Choose singular modes of the gradient.")
+    s = s[chosen]
+    if depth == 2 or s.min() == 0.0:
+        return float(s.min())
+    return float((depth * np.sum(s ** (-2 / (depth - 2)))) ** (-(depth - 2) / 2))
+
+
+def gradient_norm(cost: Cost, weights: Sequence[Array], weight_decay: float = 0.0) -> Array:
+    """Frobenius norm of the gradient of the objective with respect to all weights, over leading axes."""
+    G = cost.gradient(end_to_end(weights))
+    layers = layer_gradients(weights, G)
+    squares = [
+        np.sum((g + weight_decay * W) ** 2, axis=(-2, -1)) for g, W in zip(layers, weights, strict=True)
+    ]
+    return np.sqrt(np.sum(squares, axis=0))
+
+
+def is_minimum(
+    cost: Cost, weights: Sequence[Array], rank: int, small: float, *, weight_decay: float = 0.0
+) -> bool:
+    """Whether a point at which the gradient with respect to the weights is small is a minimum rather than a saddle.
+
+    A network with a free neuron in every hidden layer (rank < widths) can grow a new mode along the top singular pair of
+    G = dC/dA, however small its gradient is: it is at a minimum only if s_1(G) is at most `small` (no decay), or
+    at most `weight_decay` (two layers; J1-T4). Otherwise the lowest curvature decides.
+    """
+    G = cost.gradient(end_to_end(weights))
+    top = np.linalg.norm(G, 2)
+    free = len(weights) == 1 or rank < min(W.shape[0] for W in weights[:-1])
+    if len(weights) == 1:
+        return True  # C is convex in A
+    if weight_decay == 0.0 and (free or top <= small):
+        return bool(top <= small)
+    if len(weights) == 2 and free:
+        return bool(top <= weight_decay + small)
+    lowest, highest = curvature_range(cost, weights, weight_decay)
+    return lowest >= -1e-4 * highest
+
+
+def curvature_range(cost: Cost, weights: Sequence[Array], weight_decay: float) -> tuple[float, float]:
+    """Lowest and highest eigenvalue of the Hessian of the objective with respect to the weights (Lanczos)."""
+    from scipy.sparse.linalg import LinearOperator, eigsh
+
+    sizes = [W.size for W in weights]
+    n = sum(sizes)
+    theta = np.concatenate([W.ravel() for W in weights])
+
+    def gradient(x: Array) -> Array:
+        layers = [
+            part.reshape(W.shape) for part, W in zip(np.split(x, np.cumsum(sizes)[:-1]), weights, strict=True)
+        ]
+        parts = layer_gradients(layers, cost.gradient(end_to_end(layers)))
+        return np.concatenate([g.ravel() for g in parts]) + weight_decay * x
+
+    step = 1e-5 * max(float(np.linalg.norm(theta)), 1e-3)
+
+    def product(v: Array) -> Array:
+        v = np.ravel(v)
+        unit = step / max(float(np.linalg.norm(v)), 1e-300)
+        return (gradient(theta + unit * v) - gradient(theta - unit * v)) / (2 * unit)
+
+    if n <= 64:
+        H = np.array([product(e) for e in np.eye(n)])
+        values = np.linalg.eigvalsh((H + H.T) / 2)
+        return float(values[0]), float(values[-1])
+    operator = LinearOperator((n, n), matvec=product, dtype=np.float64)
+    start = np.random.default_rng(0).standard_normal(n)
+    lowest = eigsh(operator, k=1, which="SA", tol=1e-4, v0=start, return_eigenvectors=False, ncv=min(n, 40))
+    highest = eigsh(operator, k=1, which="LA", tol=1e-2, v0=start, return_eigenvectors=False)
+    return float(lowest[0]), float(highest[0])

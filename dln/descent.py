@@ -1,0 +1,266 @@
+"""The front doors of discrete time: gradient descent and mini-batch SGD, with momentum and weight decay."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from . import checks
+from . import form as forms_
+from .network import end_to_end
+from .problem import Problem
+from .progress import bar
+from .trajectory import KEEP_BYTES, Trajectory
+from .typing import RNG, Array, Layers
+
+__all__ = ["gradient_descent", "sgd"]
+
+LOOK_SECONDS = 0.1
+
+MESSAGES = {
+    "finished": "All {steps} steps are done.",
+    "not_finite": "The weights overflowed after {done} steps. Take a smaller learning_rate.",
+    "interrupted": "Interrupted after {done} of {steps} steps; what was reached is here. Run on from the last weights.",
+}
+
+
+def gradient_descent(
+    cost: Any,
+    weights: Layers,
+    learning_rate: float,
+    steps: int,
+    *,
+    momentum: float = 0.0,
+    weight_decay: float = 0.0,
+    every: int = 1,
+    keep_weights: bool | None = None,
+    progress: bool = False,
+) -> Trajectory:
+    r"""Trajectory of gradient descent, with heavy ball and weight decay as in ``torch.optim.SGD``.
+
+    .. math:: V \leftarrow \beta V + \partial_W C + \lambda W, \qquad W \leftarrow W - \eta V .
+
+    Parameters
+    ----------
+    cost : Cost
+        A cost from `dln.costs`.
+    weights : sequence of array_like
+        Layers [W_1, .., W_L] at the start.
+    learning_rate : float
+        eta > 0.
+    steps : int
+        Number of steps, at least 1.
+    momentum : float
+        beta, 0 <= beta < 1.
+    weight_decay : float
+        lambda >= 0.
+    every : int
+        Step 0 and every `every`-th step are saved: ``steps // every + 1`` times.
+    keep_weights : bool, optional
+        Whether the layers at the saved steps are kept; by default where that takes at most 512 MB.
+    progress : bool
+        Show a progress bar.
+
+    Returns
+    -------
+    Trajectory
+        Its times are ``learning_rate * step``. Also when the run diverges: then `success` is False.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is wrong; before anything is computed.
+
+    Examples
+    --------
+    >>> import dln
+    >>> cost = dln.costs.FullyObserved([[1.0]])
+    >>> run = dln.gradient_descent(cost, [[[0.5]], [[0.5]]], learning_rate=0.1, steps=200)
+    >>> len(run.t), bool(abs(run.end_to_end[-1, 0, 0] - 1.0) < 1e-12)
+    (201, True)
+    """
+    problem = Problem.checked(cost, weights, weight_decay)
+    run = _Descent(problem, learning_rate, steps, momentum, every, keep_weights)
+    return run.trajectory("gradient_descent", None, 0, progress)
+
+
+def sgd(
+    cost: Any,
+    weights: Layers,
+    learning_rate: float,
+    steps: int,
+    *,
+    batch_size: int,
+    momentum: float = 0.0,
+    weight_decay: float = 0.0,
+    sampling: str = "replacement",
+    rng: RNG = None,
+    every: int = 1,
+    keep_weights: bool | None = None,
+    progress: bool = False,
+) -> Trajectory:
+    r"""Trajectory of mini-batch stochastic gradient descent.
+
+    Each step takes `batch_size` samples of the cost: entries of a target, observed entries, measurements, or columns of
+    a data set. The batch gradient is scaled so that on average it is the gradient of the whole cost. Otherwise as
+    `gradient_descent`.
+
+    Parameters
+    ----------
+    cost, weights, learning_rate, steps, momentum, weight_decay, every, keep_weights, progress
+        As in `gradient_descent`.
+    batch_size : int
+        Samples a step, from 1 to the number of samples of the cost.
+    sampling : str
+        "replacement": every sample is drawn independently. "shuffle": every epoch is a new random order of all samples,
+        cut into batches; what is left over at its end is skipped.
+    rng : None, int, SeedSequence or Generator
+        Source of randomness.
+
+    Returns
+    -------
+    Trajectory
+        The cost and objective along it are those of all samples.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is wrong, or the cost has no samples.
+
+    Examples
+    --------
+    >>> import dln
+    >>> cost = dln.costs.MatrixCompletion([[1.0, 2.0], [2.0, 4.0]], [[1, 1], [1, 0]])
+    >>> start = dln.inits.gaussian((2, 3, 2), std=0.1, rng=0)
+    >>> run = dln.sgd(cost, start, learning_rate=0.05, steps=2000, batch_size=1, rng=0, every=100)
+    >>> len(run.t), bool(run.cost[-1] < 1e-6)
+    (21, True)
+    """
+    problem = Problem.checked(cost, weights, weight_decay)
+    if problem.cost.samples == 0:
+        raise ValueError(f"`cost` must have samples to draw from, got {problem.cost!r}. Use gradient_descent.")
+    size = checks.integer(batch_size, "batch_size", least=1)
+    if size > problem.cost.samples:
+        raise ValueError(
+            f"`batch_size` must be at most the number of samples, {problem.cost.samples}, got {size}. Draw fewer."
+        )
+    draw = {"replacement": _with_replacement, "shuffle": _shuffled}
+    stream = draw[checks.one_of(sampling, "sampling", draw)](checks.generator(rng), problem.cost.samples, size)
+    run = _Descent(problem, learning_rate, steps, momentum, every, keep_weights)
+    return run.trajectory("sgd", stream, size, progress)
+
+
+# Drawn samples: a stream that is sent a number of steps and gives the samples of those steps.
+Stream = Callable[[int], Array]
+
+
+def _with_replacement(random: np.random.Generator, samples: int, size: int) -> Any:
+    return lambda steps: random.integers(samples, size=steps * size)
+
+
+def _shuffled(random: np.random.Generator, samples: int, size: int) -> Any:
+    def batches() -> Iterator[Array]:
+        while True:
+            order = random.permutation(samples)
+            yield from order[: samples // size * size].reshape(-1, size)
+
+    endless = batches()
+    return lambda steps: np.concatenate([next(endless) for _ in range(steps)])
+
+
+class _Descent:
+    """A checked run of descent."""
+
+    def __init__(
+        self, problem: Problem, learning_rate: Any, steps: Any, momentum: Any, every: Any, keep_weights: bool | None
+    ) -> None:
+        self.problem = problem
+        self.learning_rate = checks.positive(learning_rate, "learning_rate")
+        self.steps = checks.integer(steps, "steps", least=1)
+        self.momentum = checks.nonnegative(momentum, "momentum")
+        if self.momentum >= 1.0:
+            raise ValueError(f"`momentum` must be in [0, 1), got {self.momentum}. At 1 nothing is ever forgotten.")
+        self.every = checks.integer(every, "every", least=1)
+        self.rows = self.steps // self.every + 1
+        size = self.rows * problem.parameters * 8
+        self.keep = size <= KEEP_BYTES if keep_weights is None else bool(keep_weights)
+
+    def trajectory(self, method: str, stream: Stream | None, batch_size: int, progress: bool) -> Trajectory:
+        """Run, a bounded number of steps at a time, and put together what came out."""
+        from .backends.system import System, record
+        from .core import descent as core
+
+        problem = self.problem
+        form = forms_.ALL["weights"]
+        system = System.of(problem, form)
+        y, widths = system.state.copy(), problem.widths
+        _, A, measured_now = system.velocity(y)
+        out = np.empty((self.rows, len(y) if self.keep else len(A)))
+        measured = np.empty(1 if self.keep else 3 * self.rows)
+        out[0] = y if self.keep else A
+        if not self.keep:
+            measured[:3] = measured_now
+        control = record(core.CONTROL)
+        for name, value in (
+            ("learning_rate", self.learning_rate),
+            ("momentum", self.momentum),
+            ("every", self.every),
+            ("batch_size", batch_size),
+            ("saved", 1),
+        ):
+            control[name] = value
+        descend = core.compiled_descend()
+        scratch, buffer = np.empty_like(y), np.zeros_like(y)
+        no_samples = np.empty(0, np.int64)
+        status, done, chunk = "finished", 0, 100
+        with bar(progress, "descent", self.steps) as report:
+            while done < self.steps:
+                count = min(chunk, self.steps - done)
+                before = time.perf_counter()
+                try:
+                    drawn = no_samples if stream is None else stream(count)
+                    code = descend(
+                        *system.arguments, y, buffer, scratch, drawn, out, measured, int(self.keep), control, count
+                    )
+                except KeyboardInterrupt:
+                    status = "interrupted"
+                    break
+                if (failure := problem.cost.failure()) is not None:
+                    status = "interrupted" if isinstance(failure, KeyboardInterrupt) else f"failed: {failure!r}"
+                    break
+                if code == core.NOT_FINITE:
+                    status = "not_finite"
+                    break
+                done += count
+                seconds = max(time.perf_counter() - before, 1e-6)
+                chunk = max(1, int(count * min(4.0, LOOK_SECONDS / seconds)))
+                report(done, f"step {done}")
+        saved, done = int(control["saved"][0]), int(control["step"][0])
+        name = status.split(":")[0]
+        layers = form.layers(out[:saved].copy(), widths) if self.keep else None
+        message = MESSAGES.get(name, f"The cost's own code {status}.").format(steps=self.steps, done=done)
+        return Trajectory(
+            t=self.learning_rate * self.every * np.arange(saved, dtype=np.float64),
+            end_to_end=end_to_end(layers) if layers else out[:saved].reshape(-1, widths[-1], widths[0]).copy(),
+            weights=layers,
+            start=problem.weights,
+            cost_function=problem.cost,
+            depth=problem.depth,
+            weight_decay=problem.weight_decay,
+            status=name,
+            message=message,
+            nfev=int(control["nfev"][0]),
+            n_steps=done,
+            method=method,
+            state_size=len(y),
+            stats={
+                "learning_rate": self.learning_rate,
+                "momentum": self.momentum,
+                "batch_size": batch_size,
+                "every": self.every,
+            },
+            measured=None if self.keep else measured[: 3 * saved].reshape(saved, 3).copy(),
+        )

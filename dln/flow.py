@@ -1,0 +1,366 @@
+"""The front door of gradient flow: matrices in, a Trajectory out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+
+from . import checks, critical, form as forms_
+from .costs import Cost
+from .problem import Problem, Until
+from .progress import bar
+from .tableaux import ALL as TABLEAUX
+from .tableaux import Tableau
+from .trajectory import KEEP_BYTES, Trajectory
+from .typing import Array, ArrayLike, Layers
+
+if TYPE_CHECKING:
+    from .backends.integrate import Integration
+
+__all__ = ["gradient_flow", "methods", "forms"]
+
+MAX_STEPS = 10_000_000
+LEAST_RTOL = 100 * float(np.finfo(float).eps)
+
+MESSAGES = {
+    "finished": "The end of the time span is reached.",
+    "cost": "The cost asked for is reached.",
+    "gradient_norm": "The gradient norm asked for is reached, and the point is no saddle.",
+    "rank": "As many modes as asked for are active.",
+    "saddle": "As many saddles as asked for are visited; the run ends at the slowest point of the last.",
+    "max_steps": "max_steps = {max_steps} steps did not reach the end. Raise max_steps or rtol, or shorten t_span.",
+    "underflow": "The step became smaller than the spacing of the numbers at t = {t:.6g}. Shorten t_span, or raise rtol.",
+    "not_finite": "The state overflowed at t = {t:.6g}. Take a smaller step, or an adaptive method.",
+    "stationary": "The start is a critical point: nothing moves. Perturb it, or give a finite t_span.",
+    "interrupted": "Interrupted at t = {t:.6g}; what was reached is here. Run on from the last weights.",
+}
+
+
+def gradient_flow(
+    cost: Cost,
+    weights: Layers,
+    t_span: tuple[float, float],
+    *,
+    weight_decay: float = 0.0,
+    method: str = "auto",
+    form: str = "auto",
+    rtol: float = 1e-8,
+    atol: float | None = None,
+    step: float | None = None,
+    t_eval: ArrayLike | None = None,
+    until: Until | None = None,
+    max_steps: int | None = None,
+    keep_weights: bool | None = None,
+    progress: bool = False,
+) -> Trajectory:
+    r"""Trajectory of the gradient flow of a deep linear network.
+
+    .. math:: \dot W_l = -\frac{\partial}{\partial W_l} C(W_L \cdots W_1) - \lambda W_l .
+
+    Parameters
+    ----------
+    cost : Cost
+        A cost from `dln.costs`.
+    weights : sequence of array_like
+        Layers [W_1, .., W_L] at t0, W_l of shape (n_l, n_{l-1}).
+    t_span : (float, float)
+        Start and end. The end may be inf if `until` is given.
+    weight_decay : float
+        lambda >= 0.
+    method : str
+        A name from `dln.methods()`, or "auto": Tsitouras 5(4) for rtol >= 1e-5, otherwise Dormand-Prince 8(5,3).
+    form : str
+        A name from `dln.forms()`, or "auto".
+    rtol : float
+        Allowed error of a step of a layer, relative to the Frobenius norm of that layer. There is no absolute floor, so
+        a start of size 1e-12 is integrated as well as one of size 1.
+    atol : float, optional
+        Added to the allowed error of a step of a layer; by default 0.
+    step : float, optional
+        Step of the methods with fixed step, which need it; refused by the others.
+    t_eval : array_like, optional
+        Increasing times in t_span to save. By default up to 512 times spaced by arc length, so that transitions are
+        resolved.
+    until : Until, optional
+        What ends the run earlier.
+    max_steps : int, optional
+        Largest number of steps, accepted or not; by default 10 million.
+    keep_weights : bool, optional
+        Whether the layers at the saved times are kept; by default where that takes at most 512 MB.
+    progress : bool
+        Show a progress bar.
+
+    Returns
+    -------
+    Trajectory
+        Also when the run fails: then `success` is False and `message` says what to change; what was reached is there.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is wrong; before anything is computed.
+
+    References
+    ----------
+    arXiv 2106.15933. Methods: see `dln.tableaux`.
+
+    Examples
+    --------
+    >>> import dln
+    >>> cost = dln.costs.FullyObserved([[2.0, 0.0], [0.0, 1.0]])
+    >>> start = dln.inits.aligned(cost.target, 2, scale=1e-4)
+    >>> run = dln.gradient_flow(cost, start, (0.0, 20.0))
+    >>> run.success, np.round(run.end_to_end[-1], 6)
+    (True, array([[2., 0.],
+           [0., 1.]]))
+    """
+    problem = Problem.checked(cost, weights, weight_decay)
+    if until is not None and not isinstance(until, Until):
+        raise TypeError(f"`until` must be a dln.Until, got {until!r}. For example dln.Until(cost=1e-8).")
+    span = checks.time_span(t_span, infinite=until is not None)
+    rtol = checks.positive(rtol, "rtol")
+    if rtol < LEAST_RTOL:
+        raise ValueError(f"`rtol` must be at least {LEAST_RTOL:.2g}, got {rtol:g}. Float64 resolves no more.")
+    tableau = _tableau(method, rtol)
+    chosen_form = checks.one_of(form, "form", ("auto", *forms_.ALL))
+    options = _Options(
+        tableau=tableau,
+        form=next(iter(forms_.ALL)) if chosen_form == "auto" else chosen_form,
+        rtol=rtol,
+        atol=0.0 if atol is None else checks.nonnegative(atol, "atol"),
+        step=_step(step, tableau),
+        max_steps=MAX_STEPS if max_steps is None else checks.integer(max_steps, "max_steps", least=1),
+    )
+    times = None if t_eval is None else _output_times(t_eval, span)
+    saved = 512 if times is None else len(times)
+    keep = saved * problem.parameters * 8 <= KEEP_BYTES if keep_weights is None else bool(keep_weights)
+    return _run(problem, span, options, times, until, keep, progress)
+
+
+class _Options:
+    """How a flow is integrated: what it takes to continue it from any of its points."""
+
+    def __init__(self, *, tableau: Tableau, form: str, rtol: float, atol: float, step: float | None, max_steps: int) -> None:
+        self.tableau, self.form, self.rtol, self.atol, self.step, self.max_steps = tableau, form, rtol, atol, step, max_steps
+
+    def integration(self, problem: Problem, span: tuple[float, float], times: Array | None, keep: bool, **more: Any) -> Integration:
+        from .backends.integrate import Integration
+        from .backends.system import System
+
+        goals = {"cost_goal": -math.inf, "dissipation_goal": -1.0, **more}
+        return Integration(
+            system=System.of(problem, forms_.ALL[self.form]),
+            tableau=self.tableau,
+            t_span=span,
+            rtol=self.rtol,
+            atol=self.atol,
+            step=self.step,
+            times=times,
+            keep_states=keep,
+            max_steps=self.max_steps,
+            **goals,
+        )
+
+
+def _run(
+    problem: Problem,
+    span: tuple[float, float],
+    options: _Options,
+    times: Array | None,
+    until: Until | None,
+    keep: bool,
+    progress: bool,
+) -> Trajectory:
+    watch = _Watch(problem, until)
+    integration = options.integration(problem, span, times, keep, **watch.goals)
+    total = None if math.isinf(span[1]) else span[1] - span[0]
+    with bar(progress, "gradient flow", total) as report:
+        status = integration.run(watch.look, report)
+    t, rows, measured = integration.saved()
+    widths, name = problem.widths, status.split(":")[0]
+    layers = forms_.ALL[options.form].layers(rows, widths) if keep else None
+    message = MESSAGES[name] if name in MESSAGES else f"The cost's own code {status}."
+    trajectory = Trajectory(
+        t=t,
+        end_to_end=_end_to_end(layers) if layers is not None else rows.reshape(-1, widths[-1], widths[0]),
+        weights=layers,
+        t_start=span[0],
+        start=problem.weights,
+        cost_function=problem.cost,
+        depth=problem.depth,
+        weight_decay=problem.weight_decay,
+        status=name,
+        message=message.format(t=integration.t, max_steps=options.max_steps),
+        nfev=integration.count("nfev"),
+        n_steps=integration.count("steps"),
+        method=options.tableau.name,
+        form=options.form,
+        state_size=len(integration.y),
+        stats={
+            "rejected": integration.count("rejected"),
+            "rtol": options.rtol,
+            "atol": options.atol,
+            "step": options.step,
+        },
+        extrema=integration.turns(),
+        measured=measured,
+        continue_from=_continuation(problem.cost, problem.weight_decay, options),
+    )
+    return watch.cut(trajectory)
+
+
+class _Watch:
+    """Looks at the state between compiled calls, for what `until` asks beyond a cost."""
+
+    def __init__(self, problem: Problem, until: Until | None) -> None:
+        self.problem, self.until = problem, until
+        self.retry = math.inf  # gradient norm below which a point that was no minimum is looked at again
+        self.saddle: Array | None = None
+
+    @property
+    def goals(self) -> dict[str, Any]:
+        if self.until is None:
+            return {}
+        return {
+            "cost_goal": self.until.cost_goal,
+            "dissipation_goal": self.until.dissipation_goal,
+            "watch_arc": math.inf if self.until.rank is None else 0.02,
+            "watch_extrema": self.until.saddle is not None,
+        }
+
+    def look(self, integration: Integration, code: int) -> str:
+        """Status that ends the run, or "" to go on."""
+        from .core import runge_kutta as rk
+
+        until = cast(Until, self.until)
+        if code == rk.GRADIENT:
+            return self._look_at_gradient(integration)
+        if until.rank is not None:
+            _, A = self._point(integration)
+            if critical.active_modes(self.problem.cost, A, self.problem.depth, self.problem.weight_decay).rank >= until.rank:
+                return "rank"
+        if until.saddle is not None:
+            visited = critical.slow_points(integration.turns())
+            if len(visited) >= until.saddle:
+                self.saddle = visited[until.saddle - 1]
+                return "saddle"
+        return ""
+
+    def _point(self, integration: Integration) -> tuple[tuple[Array, ...], Array]:
+        widths = self.problem.widths
+        layers = integration.system.form.layers(integration.y, widths)
+        return layers, integration.A.reshape(widths[-1], widths[0])
+
+    def _look_at_gradient(self, integration: Integration) -> str:
+        """A small gradient ends the run at a minimum. At a saddle it is asked again when the gradient has halved."""
+        problem, goal = self.problem, cast(float, cast(Until, self.until).gradient_norm)
+        layers, A = self._point(integration)
+        rank = critical.active_modes(problem.cost, A, problem.depth, problem.weight_decay).rank
+        if critical.is_minimum(problem.cost, layers, rank, goal, weight_decay=problem.weight_decay):
+            return "gradient_norm"
+        integration.control["dissipation_goal"] = integration.control["dissipation"] / 4.0
+        return ""
+
+    def cut(self, trajectory: Trajectory) -> Trajectory:
+        """The trajectory up to the saddle that ended the run."""
+        if self.saddle is None:
+            return trajectory
+        time = float(self.saddle[0])
+        keep = trajectory.t < time
+        layers = trajectory.weights_at(time)
+        assert layers is not None
+        joined = None
+        if trajectory.weights is not None:
+            joined = tuple(np.concatenate([W[keep], w[None]]) for W, w in zip(trajectory.weights, layers, strict=True))
+        measured = trajectory.measured
+        if measured is not None:
+            cost = trajectory.cost_function.value(_end_to_end(layers))
+            objective = self.saddle[2]
+            measured = np.vstack([measured[keep], [cost, objective, objective * math.exp(self.saddle[1])]])
+        turns = trajectory.extrema
+        return replace(
+            trajectory,
+            t=np.append(trajectory.t[keep], time),
+            end_to_end=np.concatenate([trajectory.end_to_end[keep], _end_to_end(layers)[None]]),
+            weights=joined,
+            measured=measured,
+            extrema=turns[turns[:, 0] <= time],
+        )
+
+
+def _end_to_end(layers: Any) -> Array:
+    from .network import end_to_end
+
+    return end_to_end(layers)
+
+
+def methods() -> dict[str, str]:
+    """Names of the integration methods, each with its authors, order and purpose."""
+    return {
+        name: f"{tableau.title}, order {tableau.order}, {'adaptive' if tableau.adaptive else 'fixed step'}: {tableau.purpose}"
+        for name, tableau in TABLEAUX.items()
+    }
+
+
+def forms() -> dict[str, str]:
+    """Names of the forms of the flow, each with its purpose."""
+    return {name: f"{'exact' if form.exact else 'truncated'}: {form.purpose}" for name, form in forms_.ALL.items()}
+
+
+def continuation(
+    cost: Cost, weight_decay: float, method: str, stats: Mapping[str, Any]
+) -> Callable[[tuple[Array, ...], float, Array], list[Array]] | None:
+    """How a loaded trajectory is continued from its saved layers; None if it is not a flow."""
+    if method not in TABLEAUX:
+        return None
+    tableau = TABLEAUX[method]
+    options = _Options(
+        tableau=tableau, form="weights", rtol=stats["rtol"], atol=stats["atol"], step=stats["step"], max_steps=MAX_STEPS
+    )
+    return _continuation(cost, weight_decay, options)
+
+
+def _continuation(
+    cost: Cost, weight_decay: float, options: _Options
+) -> Callable[[tuple[Array, ...], float, Array], list[Array]]:
+    def layers_at(weights: tuple[Array, ...], since: float, times: Array) -> list[Array]:
+        problem = Problem(cost, weights, weight_decay)
+        if times[-1] <= since:
+            return [np.repeat(W[None], len(times), axis=0) for W in weights]
+        integration = options.integration(problem, (since, float(times[-1])), times, True)
+        status = integration.run(lambda *_: "", lambda *_: None)
+        if status != "finished":
+            raise RuntimeError(f"the flow could not be continued to t = {times[-1]:g}: it ended with status {status!r}")
+        return list(forms_.ALL[options.form].layers(integration.saved()[1], problem.widths))
+
+    return layers_at
+
+
+def _tableau(method: Any, rtol: float) -> Tableau:
+    name = checks.one_of(method, "method", ("auto", *TABLEAUX))
+    if name == "auto":
+        name = "tsit5" if rtol >= 1e-5 else "dop853"
+    return TABLEAUX[name]
+
+
+def _step(step: Any, tableau: Tableau) -> float | None:
+    if tableau.adaptive:
+        if step is not None:
+            raise ValueError(f"`step` must be left out with the adaptive method {tableau.name!r}, got {step!r}. Set rtol.")
+        return None
+    if step is None:
+        raise ValueError(f"`step` must be given with the method {tableau.name!r}, got None. It steps at a fixed size.")
+    return checks.positive(step, "step")
+
+
+def _output_times(t_eval: ArrayLike, span: tuple[float, float]) -> Array:
+    times = checks.array(t_eval, "t_eval", ndim=1)
+    if (np.diff(times) <= 0).any():
+        raise ValueError("`t_eval` must increase strictly, got repeated or falling times. Sort it with np.unique.")
+    if times[0] < span[0] or times[-1] > span[1]:
+        raise ValueError(f"`t_eval` must lie in t_span = {span}, got {times[0]:g} .. {times[-1]:g}. Widen t_span.")
+    return times

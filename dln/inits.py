@@ -1,0 +1,265 @@
+r"""Starts: each function returns a list of layers ``[W_1, ..., W_L]``, ``W_l`` of shape ``(n_l, n_{l-1})``.
+
+To add a start, add a function here and its name to `ALL`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from . import checks
+from .typing import RNG, Array, ArrayLike
+
+__all__ = ["ALL", "aligned", "balanced", "gaussian", "lambda_balanced", "orthogonal"]
+
+
+def gaussian(
+    widths: Sequence[int],
+    *,
+    std: float | None = None,
+    gamma: float | None = None,
+    rho: float | None = None,
+    alpha: float = 1.0,
+    rng: RNG = None,
+) -> list[Array]:
+    r"""Layers with independent entries :math:`\alpha\,\mathcal N(0, \sigma^2)`.
+
+    Exactly one of `std`, `gamma`, `rho` gives sigma; w is the largest hidden width.
+
+    Parameters
+    ----------
+    widths : sequence of int
+        (n_0, .., n_L).
+    std : float, optional
+        sigma itself.
+    gamma : float, optional
+        :math:`\sigma^2 = w^{-\gamma}`: lazy for gamma < 1, mean field at 1, saddle-to-saddle for gamma > 1.
+    rho : float, optional
+        :math:`\rho = \sigma \sqrt w`, half the operator norm of a square hidden layer.
+    alpha : float
+        Factor of the whole start.
+    rng : None, int, SeedSequence or Generator
+        Source of randomness.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If not exactly one scale is given, a scale is not positive, or gamma or rho is given without a hidden layer.
+
+    References
+    ----------
+    arXiv 2106.15933, section on the phase transition of the initialisation (J2-T1).
+
+    Examples
+    --------
+    >>> [W.shape for W in gaussian((3, 5, 2), gamma=1.5, rng=0)]
+    [(5, 3), (2, 5)]
+    """
+    n = checks.widths(widths)
+    scales = {"std": std, "gamma": gamma, "rho": rho}
+    given = [name for name, scale in scales.items() if scale is not None]
+    if len(given) != 1:
+        raise ValueError(f"`std`, `gamma`, `rho`: exactly one must be given, got {given or 'none'}. Choose one scale.")
+    if std is None and len(n) < 3:
+        raise ValueError(f"`{given[0]}` must come with a hidden layer, got widths {n}. Give std instead.")
+    if std is not None:
+        sigma = checks.positive(std, "std")
+    elif gamma is not None:
+        sigma = max(n[1:-1]) ** (-checks.number(gamma, "gamma") / 2)
+    else:
+        sigma = checks.positive(rho, "rho") / max(n[1:-1]) ** 0.5
+    sigma *= checks.positive(alpha, "alpha")
+    random = checks.generator(rng)
+    return [sigma * random.standard_normal(shape) for shape in zip(n[1:], n[:-1], strict=True)]
+
+
+def orthogonal(widths: Sequence[int], *, scale: float, rng: RNG = None) -> list[Array]:
+    """Layers `scale` times a random matrix with orthonormal rows or columns (whichever are fewer), Haar distributed.
+
+    Parameters
+    ----------
+    widths : sequence of int
+        (n_0, .., n_L).
+    scale : float
+        Every singular value of every layer.
+    rng : None, int, SeedSequence or Generator
+        Source of randomness.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If `scale` is not positive or `widths` is not a list of positive integers.
+
+    Examples
+    --------
+    >>> W_1, W_2 = orthogonal((2, 4, 2), scale=0.5, rng=0)
+    >>> np.allclose(W_1.T @ W_1, 0.25 * np.eye(2))
+    True
+    """
+    n = checks.widths(widths)
+    size = checks.positive(scale, "scale")
+    random = checks.generator(rng)
+    layers = []
+    for rows, columns in zip(n[1:], n[:-1], strict=True):
+        Q = _orthonormal(max(rows, columns), min(rows, columns), random)
+        layers.append(size * (Q if rows >= columns else Q.T))
+    return [np.ascontiguousarray(W) for W in layers]
+
+
+def balanced(A: ArrayLike, depth: int, *, widths: Sequence[int] | None = None, rng: RNG = None) -> list[Array]:
+    r"""Balanced layers with product A: :math:`W_l = O_l S^{1/L} O_{l-1}^T` for :math:`A = U S V^T`, O_0 = V, O_L = U.
+
+    These are the factors of least :math:`\sum_l \|W_l\|_F^2`. The hidden O_l are random matrices with orthonormal
+    columns.
+
+    Parameters
+    ----------
+    A : array_like, shape (n_L, n_0)
+        The product.
+    depth : int
+        Number of layers L >= 1.
+    widths : sequence of int, optional
+        (n_0, .., n_L), hidden ones at least the rank of A; by default all hidden widths are min(n_0, n_L).
+    rng : None, int, SeedSequence or Generator
+        Source of randomness of the hidden bases.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If a hidden width is below the rank of A or the widths do not fit A and the depth.
+
+    References
+    ----------
+    arXiv 2106.15933v1, representation cost (J1-T2).
+
+    Examples
+    --------
+    >>> W_1, W_2, W_3 = balanced(np.diag([8.0, 1.0]), 3, rng=0)
+    >>> np.allclose(W_3 @ W_2 @ W_1, np.diag([8.0, 1.0])), np.allclose(W_2.T @ W_2, W_1 @ W_1.T)
+    (True, True)
+    """
+    A = checks.array(A, "A", ndim=2)
+    depth = checks.integer(depth, "depth", least=1)
+    U, s, Vt = np.linalg.svd(A, full_matrices=False)
+    rank = int(np.sum(s > max(A.shape) * np.finfo(float).eps * s[0]))
+    n = _widths_around(A.shape, depth, widths, rank)
+    random = checks.generator(rng)
+    bases = [Vt[:rank].T, *(_orthonormal(w, rank, random) for w in n[1:-1]), U[:, :rank]]
+    return [(after * s[:rank] ** (1 / depth)) @ before.T for before, after in zip(bases[:-1], bases[1:], strict=True)]
+
+
+def lambda_balanced(widths: Sequence[int], balance: float, *, scale: float, rng: RNG = None) -> list[Array]:
+    r"""Two layers with :math:`W_2^T W_2 - W_1 W_1^T = \kappa I`.
+
+    The lighter layer is Gaussian with standard deviation ``scale / sqrt(max(shape))``; the other follows from it.
+
+    Parameters
+    ----------
+    widths : sequence of int
+        (n_0, w, n_2).
+    balance : float
+        kappa. Positive needs w <= n_2, negative w <= n_0.
+    scale : float
+        Size of the lighter layer.
+    rng : None, int, SeedSequence or Generator
+        Source of randomness.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If there are not two layers, or the hidden width does not admit this balance.
+
+    References
+    ----------
+    Theory F-3: the starts for which the dynamics of two layers is a Riccati equation.
+
+    Examples
+    --------
+    >>> W_1, W_2 = lambda_balanced((3, 2, 4), 0.7, scale=0.1, rng=0)
+    >>> np.allclose(W_2.T @ W_2 - W_1 @ W_1.T, 0.7 * np.eye(2))
+    True
+    """
+    n = checks.widths(widths)
+    kappa = checks.number(balance, "balance")
+    scale = checks.positive(scale, "scale")
+    if len(n) != 3:
+        raise ValueError(f"`widths` must describe two layers (n_0, w, n_2), got {n}. This start is for depth 2.")
+    n_0, w, n_2 = n
+    random = checks.generator(rng)
+    if kappa == 0:
+        A = scale**2 * random.standard_normal((n_2, w)) @ random.standard_normal((w, n_0)) / max(n)
+        return balanced(A, 2, widths=n, rng=random)
+    side, room = ("n_2", n_2) if kappa > 0 else ("n_0", n_0)
+    if w > room:
+        raise ValueError(f"`balance` = {kappa:g} must come with w <= {side}, got widths {n}. Narrow the hidden layer.")
+    light = scale / max(w, n_0 + n_2 - room) ** 0.5 * random.standard_normal((w, n_0 + n_2 - room))
+    # heavy^T heavy = light light^T + |kappa| I has the root P diag(sqrt(s^2 + |kappa|)) P^T.
+    P, s, _ = np.linalg.svd(light, full_matrices=True)
+    sizes = np.zeros(w)
+    sizes[: len(s)] = s**2
+    heavy = _orthonormal(room, w, random) @ (P * np.sqrt(sizes + abs(kappa))) @ P.T
+    return [light, heavy] if kappa > 0 else [np.ascontiguousarray(heavy.T), np.ascontiguousarray(light.T)]
+
+
+def aligned(target: ArrayLike, depth: int, *, scale: float, widths: Sequence[int] | None = None) -> list[Array]:
+    r"""Balanced layers whose product has the singular vectors of `target`, every singular value being `scale`.
+
+    Layer l carries each mode at :math:`u_0 = \text{scale}^{1/L}`, so the modes move independently (theory F-6).
+
+    Parameters
+    ----------
+    target : array_like, shape (n_L, n_0)
+        Matrix whose singular vectors are taken.
+    depth : int
+        Number of layers L >= 1.
+    scale : float
+        Singular value a_0 of every one of the min(n_0, n_L) modes of the product.
+    widths : sequence of int, optional
+        (n_0, .., n_L), hidden ones at least min(n_0, n_L), which is the default.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If `scale` is not positive or the widths do not fit.
+
+    Examples
+    --------
+    >>> W_1, W_2, W_3 = aligned(np.diag([3.0, 2.0]), 3, scale=0.008)
+    >>> np.round(W_3 @ W_2 @ W_1, 12)
+    array([[0.008, 0.   ],
+           [0.   , 0.008]])
+    """
+    target = checks.array(target, "target", ndim=2)
+    depth = checks.integer(depth, "depth", least=1)
+    u = checks.positive(scale, "scale") ** (1 / depth)
+    U, s, Vt = np.linalg.svd(target, full_matrices=False)
+    n = _widths_around(target.shape, depth, widths, len(s))
+    bases = [Vt.T, *(np.eye(w, len(s)) for w in n[1:-1]), U]
+    return [u * (after @ before.T) for before, after in zip(bases[:-1], bases[1:], strict=True)]
+
+
+def _widths_around(shape: tuple[int, ...], depth: int, given: Sequence[int] | None, least: int) -> tuple[int, ...]:
+    """Widths of a network of this depth whose product has this shape and whose hidden layers hold `least` modes."""
+    n_L, n_0 = shape
+    if given is None:
+        return (n_0, *[min(n_0, n_L)] * (depth - 1), n_L)
+    n = checks.widths(given)
+    if len(n) != depth + 1 or n[0] != n_0 or n[-1] != n_L:
+        raise ValueError(f"`widths` must be (n_0, ..., n_L) = ({n_0}, ..., {n_L}) with {depth + 1} entries, got {n}.")
+    if min(n[1:-1], default=least) < least:
+        raise ValueError(f"`widths` must be at least {least} in every hidden layer, got {n}. Widen the network.")
+    return n
+
+
+def _orthonormal(rows: int, columns: int, random: np.random.Generator) -> Array:
+    """Haar-distributed matrix with orthonormal columns."""
+    Q, R = np.linalg.qr(random.standard_normal((rows, columns)))
+    signs: Array = np.where(np.diag(R) < 0, -1.0, 1.0)
+    return np.asarray(Q * signs)
+
+
+ALL: dict[str, Callable[..., list[Array]]] = {
+    start.__name__: start for start in (gaussian, orthogonal, balanced, lambda_balanced, aligned)
+}

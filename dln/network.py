@@ -1,0 +1,85 @@
+r"""The network itself: products of layers, gradients by layer, balance, symmetries.
+
+Layers are a list ``[W_1, ..., W_L]``, ``W_l`` of shape ``(..., n_l, n_{l-1})``; leading axes are a batch.
+Everything here is plain NumPy and serves as the judge of the compiled kernels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from .typing import Array
+
+__all__ = ["end_to_end", "forward_products", "layer_gradients", "balances", "rotate", "include"]
+
+
+def _transpose(M: Array) -> Array:
+    return np.swapaxes(M, -1, -2)
+
+
+def forward_products(weights: Sequence[Array]) -> list[Array]:
+    """Products ``F_l = W_l ... W_1`` for l = 1 .. L; the last one is the end-to-end matrix."""
+    products = [weights[0]]
+    for W in weights[1:]:
+        products.append(W @ products[-1])
+    return products
+
+
+def end_to_end(weights: Sequence[Array]) -> Array:
+    """End-to-end matrix ``A = W_L ... W_1``, shape (..., n_L, n_0)."""
+    return forward_products(weights)[-1]
+
+
+def layer_gradients(weights: Sequence[Array], G: Array) -> list[Array]:
+    r"""Gradients by layer, :math:`\partial C/\partial W_l = B_l^T G F_{l-1}^T`.
+
+    ``G`` is the gradient of the cost at the end-to-end matrix, ``B_l = W_L ... W_{l+1}``,
+    ``F_{l-1} = W_{l-1} ... W_1``.
+    """
+    forward = forward_products(weights)
+    gradients = []
+    back = G  # B_l^T G
+    for W, F in zip(weights[:0:-1], forward[-2::-1], strict=True):
+        gradients.append(back @ _transpose(F))
+        back = _transpose(W) @ back
+    gradients.append(back)
+    return gradients[::-1]
+
+
+def balances(weights: Sequence[Array]) -> list[Array]:
+    r"""Balance matrices :math:`D_l = W_{l+1}^T W_{l+1} - W_l W_l^T`, l = 1 .. L-1.
+
+    Conserved by the gradient flow of any cost; multiplied by ``exp(-2 weight_decay t)`` under weight decay.
+    """
+    return [
+        _transpose(above) @ above - below @ _transpose(below)
+        for below, above in zip(weights[:-1], weights[1:], strict=True)
+    ]
+
+
+def rotate(weights: Sequence[Array], rotations: Sequence[Array]) -> list[Array]:
+    r"""Rotated network :math:`(O_1 W_1, O_2 W_2 O_1^T, \dots, W_L O_{L-1}^T)`: the same end-to-end matrix.
+
+    ``rotations`` are the orthogonal ``O_1 .. O_{L-1}`` of the hidden layers.
+    """
+    left = [*rotations, None]
+    right = [None, *rotations]
+    rotated = []
+    for W, O_out, O_in in zip(weights, left, right, strict=True):
+        V = W if O_out is None else O_out @ W
+        rotated.append(V if O_in is None else V @ _transpose(O_in))
+    return rotated
+
+
+def include(weights: Sequence[Array], hidden: Sequence[int]) -> list[Array]:
+    """Network padded by zero neurons to the given hidden widths: the same end-to-end matrix."""
+    rows = [*hidden, weights[-1].shape[-2]]
+    columns = [weights[0].shape[-1], *hidden]
+    padded = []
+    for W, n, m in zip(weights, rows, columns, strict=True):
+        V = np.zeros((*W.shape[:-2], n, m))
+        V[..., : W.shape[-2], : W.shape[-1]] = W
+        padded.append(V)
+    return padded

@@ -1,0 +1,319 @@
+"""What came out: one frozen record for every integrator, closed form and backend."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from . import checks, costs, critical
+from .costs import Cost
+from .network import balances
+from .typing import Array, ArrayLike
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["KEEP_BYTES", "Trajectory"]
+
+KEEP_BYTES = 2**29  # layers at all saved times are kept up to this size unless asked otherwise
+
+# at(t) from the layers at an earlier time: (weights, their time, later times) -> layers at those times
+Continue = Callable[[tuple[Array, ...], float, Array], list[Array]]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Trajectory:
+    r"""A path of the network: what was computed at the saved times, and how.
+
+    Attributes
+    ----------
+    t : ndarray, shape (T,)
+        Saved times, in gradient-flow time (learning rate times steps for descent).
+    end_to_end : ndarray, shape (T, n_L, n_0)
+        A(t).
+    weights : tuple of ndarray, each (T, n_l, n_{l-1}), or None
+        The layers; None where they were not kept.
+    cost_function : Cost
+        The cost C.
+    depth : int
+        Number of layers.
+    weight_decay : float
+        lambda in the objective C(A) + (lambda/2) |theta|^2.
+    status : str
+        "finished", "cost", "gradient_norm", "rank", "saddle" (success), or "max_steps", "underflow", "not_finite",
+        "stationary", "interrupted", "failed".
+    message : str
+        The status as a sentence that says what to change where something went wrong.
+    nfev, n_steps : int
+        Evaluations of the velocity; accepted steps.
+    method, form : str
+        How it was computed.
+    form_error : float
+        Bound of :math:`\sup_t \|A_{form}(t) - A(t)\|_F`; 0 for exact forms.
+    state_size : int
+        Length of the integrated state.
+    stats : mapping
+        Other counts, such as rejected steps.
+    """
+
+    t: Array
+    end_to_end: Array
+    weights: tuple[Array, ...] | None
+    cost_function: Cost
+    depth: int
+    weight_decay: float = 0.0
+    status: str = "finished"
+    message: str = ""
+    nfev: int = 0
+    n_steps: int = 0
+    method: str = ""
+    form: str = "weights"
+    form_error: float = 0.0
+    state_size: int = 0
+    stats: Mapping[str, Any] = field(default_factory=dict)
+    t_start: float = 0.0
+    start: tuple[Array, ...] = ()  # the layers at t_start, also where `weights` is None
+    extrema: Array = field(default_factory=lambda: np.empty((0, 3)))  # turns of log rate: time, log rate, objective
+    measured: Array | None = None  # (T, 3) cost, objective, dissipation where weights is None
+    continue_from: Continue | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("t", "end_to_end", "extrema", "measured"):
+            if (values := getattr(self, name)) is not None:
+                values.setflags(write=False)
+        for values in (*(self.weights or ()), *self.start):
+            values.setflags(write=False)
+
+    @property
+    def success(self) -> bool:
+        """Whether the run ended as it was asked to."""
+        return self.status in ("finished", "cost", "gradient_norm", "rank", "saddle")
+
+    @cached_property
+    def cost(self) -> Array:
+        """C(A) at the saved times, shape (T,)."""
+        return np.asarray(self.cost_function.value(self.end_to_end))
+
+    @cached_property
+    def objective(self) -> Array:
+        """C(A) + (weight_decay/2) |theta|^2 at the saved times, shape (T,)."""
+        if self.weight_decay == 0.0:
+            return self.cost
+        if self.weights is not None:
+            size = sum(np.sum(W**2, axis=(-2, -1)) for W in self.weights)
+            return self.cost + 0.5 * self.weight_decay * size
+        return self._measured()[:, 1]
+
+    @cached_property
+    def gradient_norm(self) -> Array:
+        """Frobenius norm of the gradient of the objective with respect to the weights, shape (T,)."""
+        if self.weights is not None:
+            return critical.gradient_norm(self.cost_function, self.weights, self.weight_decay)
+        return np.sqrt(self._measured()[:, 2])
+
+    def _measured(self) -> Array:
+        if self.measured is None:
+            raise ValueError("`weights` must have been kept for this quantity, got None. Run again with keep_weights=True.")
+        return self.measured
+
+    @cached_property
+    def singular_values(self) -> Array:
+        """Singular values of A at the saved times, shape (T, min(n_L, n_0)), the largest first."""
+        return np.linalg.svd(self.end_to_end, compute_uv=False)
+
+    def rank(self, tol: float = 1e-3) -> Array:
+        """Number of singular values of A above `tol` times the largest over the whole run, shape (T,)."""
+        s = self.singular_values
+        return np.sum(s > checks.positive(tol, "tol") * s.max(), axis=1)
+
+    def balancedness(self) -> Array:
+        r"""Largest relative imbalance, :math:`\max_l \|D_l\|_F / (\|W_{l+1}\|_F^2 + \|W_l\|_F^2)`, shape (T,)."""
+        if self.weights is None:
+            raise ValueError("`weights` must have been kept for this quantity, got None. Run again with keep_weights=True.")
+        if self.depth == 1:
+            return np.zeros(len(self.t))
+        sizes = [np.sum(W**2, axis=(-2, -1)) for W in self.weights]
+        norms = [np.linalg.norm(D, axis=(-2, -1)) for D in balances(self.weights)]
+        scaled = [
+            D / np.maximum(a + b, np.finfo(float).tiny)
+            for D, a, b in zip(norms, sizes[:-1], sizes[1:], strict=True)
+        ]
+        return np.asarray(np.max(scaled, axis=0))
+
+    def at(self, t: ArrayLike) -> Array:
+        """A at any times of the run, shape (..., n_L, n_0), right to the tolerance of the run.
+
+        A flow is continued from the last saved time before each t; descent is interpolated between saved iterates.
+        """
+        times = self._times(t)
+        if self.continue_from is None or self._saved_at(times) is not None:
+            index = self._saved_at(times)
+            A = self.end_to_end[index] if index is not None else _interpolate(self.t, self.end_to_end, times)
+        else:
+            from .network import end_to_end
+
+            A = end_to_end(self._continued(times))
+        return A.reshape(*np.shape(t), *self.end_to_end.shape[1:])
+
+    def weights_at(self, t: ArrayLike) -> tuple[Array, ...] | None:
+        """Layers at any times of the run, each (..., n_l, n_{l-1}); None where the run does not know them."""
+        times = self._times(t)
+        if self.continue_from is not None:
+            layers = self._continued(times)
+        elif self.weights is not None:
+            layers = [_interpolate(self.t, W, times) for W in self.weights]
+        else:
+            return None
+        return tuple(W.reshape(*np.shape(t), *W.shape[1:]) for W in layers)
+
+    def _times(self, t: ArrayLike) -> Array:
+        times = np.atleast_1d(checks.array(t, "t")).ravel()
+        first = self.t[0] if self.continue_from is None else self.t_start
+        if times.min() < first or times.max() > self.t[-1]:
+            raise ValueError(
+                f"`t` must lie in [{first:g}, {self.t[-1]:g}], got {times.min():g} .. {times.max():g}. "
+                "Run further to see more."
+            )
+        return times
+
+    def _saved_at(self, times: Array) -> Any:
+        index = np.searchsorted(self.t, times)
+        return index if np.array_equal(self.t[np.minimum(index, len(self.t) - 1)], times) else None
+
+    def _continued(self, times: Array) -> list[Array]:
+        """Layers at the times, continued from the saved time before each."""
+        assert self.continue_from is not None
+        result = [np.empty((len(times), *W.shape)) for W in self.start]
+        before = np.searchsorted(self.t, times, side="right") - 1 if self.weights else np.full(len(times), -1)
+        for index in np.unique(before):
+            mine = np.flatnonzero(before == index)
+            later, back = np.unique(times[mine], return_inverse=True)
+            if index < 0 or self.weights is None:
+                origin, since = self.start, self.t_start
+            else:
+                origin, since = tuple(W[index] for W in self.weights), float(self.t[index])
+            for W, part in zip(result, self.continue_from(origin, since, later), strict=True):
+                W[mine] = part[back]
+        return result
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Singular values of A against time, the plateaus shaded and labelled with their rank; returns the axes."""
+        from .plotting import plot_trajectory
+
+        return plot_trajectory(self, ax)
+
+    def to_xarray(self) -> Any:
+        """The run as an `xarray.Dataset` with coordinate ``t`` (needs the extra ``xarray``)."""
+        try:
+            import xarray
+        except ImportError as error:
+            raise ImportError("to_xarray needs the package xarray. Install dln[xarray].") from error
+        data = {
+            "end_to_end": (("t", "output", "input"), self.end_to_end),
+            "singular_values": (("t", "mode"), self.singular_values),
+            "cost": (("t",), self.cost),
+        }
+        for l, W in enumerate(self.weights or (), start=1):
+            data[f"W_{l}"] = (("t", f"n_{l}", f"n_{l - 1}"), W)
+        notes = {name: getattr(self, name) for name in _SCALARS}
+        return xarray.Dataset(data, coords={"t": self.t}, attrs=notes)
+
+    def save(self, path: str | Path) -> None:
+        """Write the run to one .npz file without pickles. A Custom cost is not written."""
+        arrays: dict[str, Any] = {"t": self.t, "end_to_end": self.end_to_end, "extrema": self.extrema}
+        for l, W in enumerate(self.weights or ()):
+            arrays[f"weights_{l}"] = W
+        for l, W in enumerate(self.start):
+            arrays[f"start_{l}"] = W
+        if self.measured is not None:
+            arrays["measured"] = self.measured
+        for name in self.cost_function.arguments:
+            arrays[f"cost_{name}"] = getattr(self.cost_function, name)
+        header = {name: getattr(self, name) for name in _SCALARS}
+        header["stats"] = dict(self.stats)
+        header["cost"] = {"name": type(self.cost_function).__name__, "scale": self.cost_function.scale}
+        target = Path(path)
+        if target.suffix != ".npz":
+            target = target.with_name(target.name + ".npz")
+        np.savez_compressed(target, header=np.array(json.dumps(header)), allow_pickle=False, **arrays)
+
+    @staticmethod
+    def load(path: str | Path, *, cost: Cost | None = None) -> Trajectory:
+        """Read a run that `save` wrote; give `cost` if it was a Custom one."""
+        source = Path(path)
+        if not source.is_file():
+            raise FileNotFoundError(f"`path` must be a saved trajectory, got {str(source)!r}, which does not exist. Check the name.")
+        try:
+            with np.load(source, allow_pickle=False) as file:
+                arrays = {name: file[name] for name in file.files}
+            header = json.loads(str(arrays["header"]))
+        except Exception as error:
+            raise ValueError(f"`path` must be a file that Trajectory.save wrote, got {str(source)!r} ({error}).") from error
+        if cost is None:
+            cost = _restore_cost(header.pop("cost"), arrays)
+        else:
+            header.pop("cost")
+        layers = [tuple(arrays[f"{kind}_{l}"] for l in range(header["depth"]) if f"{kind}_{l}" in arrays) for kind in ("weights", "start")]
+        from .flow import continuation
+
+        return Trajectory(
+            t=arrays["t"],
+            end_to_end=arrays["end_to_end"],
+            weights=layers[0] or None,
+            start=layers[1],
+            cost_function=cost,
+            extrema=arrays["extrema"],
+            measured=arrays.get("measured"),
+            continue_from=continuation(cost, header["weight_decay"], header["method"], header["stats"]),
+            **header,
+        )
+
+    def __repr__(self) -> str:
+        n_L, n_0 = self.end_to_end.shape[1:]
+        return (
+            f"Trajectory({len(self.t)} times in [{self.t[0]:g}, {self.t[-1]:g}], depth {self.depth}, A {n_L}x{n_0}, "
+            f"cost {self.cost[0]:.3g} -> {self.cost[-1]:.3g}, {self.status})"
+        )
+
+    def _repr_html_(self) -> str:
+        rows = {
+            "times": f"{len(self.t)} in [{self.t[0]:g}, {self.t[-1]:g}]",
+            "network": f"depth {self.depth}, end-to-end {self.end_to_end.shape[1]}x{self.end_to_end.shape[2]}",
+            "cost": f"{self.cost[0]:.4g} to {self.cost[-1]:.4g}",
+            "singular values at the end": ", ".join(f"{s:.3g}" for s in self.singular_values[-1][:6]),
+            "method": f"{self.method}, {self.n_steps} steps, {self.nfev} velocities",
+            "status": f"{self.status}: {self.message}",
+        }
+        body = "".join(f"<tr><th>{name}</th><td>{value}</td></tr>" for name, value in rows.items())
+        return f"<table><caption>Trajectory</caption>{body}</table>"
+
+
+_SCALARS = (
+    "depth", "weight_decay", "status", "message", "nfev", "n_steps", "method", "form", "form_error", "state_size", "t_start",
+)  # fmt: skip
+
+
+def _interpolate(t: Array, values: Array, times: Array) -> Array:
+    """Linear interpolation between saved values."""
+    right = np.clip(np.searchsorted(t, times), 1, len(t) - 1) if len(t) > 1 else np.zeros(len(times), int)
+    if len(t) == 1:
+        return values[right]
+    left = right - 1
+    share = ((times - t[left]) / (t[right] - t[left])).reshape(-1, *[1] * (values.ndim - 1))
+    return np.asarray((1 - share) * values[left] + share * values[right])
+
+
+def _restore_cost(record: Mapping[str, Any], arrays: Mapping[str, Any]) -> Cost:
+    kind = costs.ALL.get(record["name"])
+    if kind is None or kind is costs.Custom:
+        raise ValueError(f"`cost` must be given to load a trajectory of a {record['name']} cost. Pass cost=...")
+    values = [arrays[f"cost_{name}"] for name in kind.arguments]
+    restored = kind(*(int(v) if v.ndim == 0 else v for v in values))
+    restored.scale = record["scale"]
+    return restored
