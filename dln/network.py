@@ -12,7 +12,7 @@ import numpy as np
 
 from .typing import Array
 
-__all__ = ["end_to_end", "forward_products", "layer_gradients", "balances", "rotate", "include"]
+__all__ = ["end_to_end", "forward_products", "layer_gradients", "balances", "rotate", "include", "end_to_end_velocity", "tangent_bound"]
 
 
 def _transpose(M: Array) -> Array:
@@ -83,3 +83,25 @@ def include(weights: Sequence[Array], hidden: Sequence[int]) -> list[Array]:
         V[..., : W.shape[-2], : W.shape[-1]] = W
         padded.append(V)
     return padded
+
+
+def end_to_end_velocity(weights: Sequence[Array], G: Array) -> Array:
+    r"""Velocity of the end-to-end matrix without weight decay, :math:`\dot A = -\sum_l B_l B_l^T G F_{l-1}^T F_{l-1}`.
+
+    The kernel in front of ``G`` is the neural tangent kernel of the deep linear network.
+    """
+    forward = forward_products(weights)
+    velocity = np.zeros_like(forward[-1])
+    B: Array | None = None
+    for l in range(len(weights) - 1, -1, -1):
+        left = G if B is None else B @ (_transpose(B) @ G)
+        velocity = velocity - (left if l == 0 else left @ _transpose(forward[l - 1]) @ forward[l - 1])
+        B = weights[l] if B is None else B @ weights[l]
+    return velocity
+
+
+def tangent_bound(weights: Sequence[Array]) -> float:
+    r"""Upper bound of the neural tangent kernel, :math:`\sum_l \|B_l\|_{op}^2 \|F_{l-1}\|_{op}^2`."""
+    forward = [np.linalg.norm(F, 2) for F in forward_products(weights)[:-1]]
+    backward = [np.linalg.norm(B, 2) for B in forward_products([_transpose(W) for W in reversed(weights)])[:-1]]
+    return float(np.sum(np.square([1.0, *forward]) * np.square([*reversed(backward), 1.0])))
