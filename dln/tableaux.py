@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -105,6 +106,16 @@ class Tableau:
     def c(self) -> Array:
         """Nodes, the row sums of ``A``, shape (S,)."""
         return np.asarray(self.A.sum(axis=1))
+
+    @cached_property
+    def stability(self) -> float:
+        """Length of the interval of stability: the largest x with |R(-x')| <= 1 for all x' in [0, x]."""
+        powers = [np.ones(self.stages)]
+        for _ in range(self.stages - 1):
+            powers.append(self.A[: self.stages, : self.stages] @ powers[-1])
+        R = np.polynomial.Polynomial([1.0, *(self.b @ power for power in powers)])
+        x = np.linspace(0.0, 50.0, 50_001)
+        return float(x[np.argmax(np.abs(R(-x)) > 1.0 + 1e-12) - 1])
 
     @property
     def adaptive(self) -> bool:

@@ -64,6 +64,7 @@ class Integration:
         self.control["rtol"], self.control["atol"] = self.rtol, self.atol
         self.control["cost_goal"], self.control["dissipation_goal"] = self.cost_goal, self.dissipation_goal
         self.control["last_error"] = 1.0
+        self.control["stability"] = tableau.stability
         self.control["watch_arc"], self.control["watch_extrema"] = self.watch_arc, self.watch_extrema
         self.control["spacing"] = FIRST_SPACING if self.times is None else 0.0
         self.control["scale"] = np.linalg.norm(self.A)
@@ -125,10 +126,11 @@ class Integration:
             return status
         solve = rk.compiled_solve()
         tableau, blocks = self.tableau, self.system.form.blocks(self.system.problem)
+        direction = np.random.default_rng(0).standard_normal(len(self.y)) / np.sqrt(len(self.y))
         arguments = (
             *self.system.arguments,
             *(tableau.A.copy(), tableau.error.copy(), tableau.dense.copy(), tableau.stages, tableau.error_exponent),
-            *(blocks, self.y, self.K, np.empty_like(self.y), np.empty_like(self.y), self.A),
+            *(blocks, self.y, self.K, np.empty_like(self.y), np.empty_like(self.y), direction, self.A),
             *(np.empty(0) if self.times is None else self.times, self.out_t, self.out, self.measured, self.extrema),
             *(int(self.keep_states), self.control),
         )

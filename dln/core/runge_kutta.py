@@ -13,7 +13,7 @@ import numpy as np
 from numba import int64
 
 from .compile import SYSTEM, compiled, helper, integers, matrix, record, vector
-from .plainvec import combine, weighted
+from .vectors import combine, weighted
 
 __all__ = ["CONTROL", "RUNNING", "FINISHED", "UNDERFLOW", "NOT_FINITE", "COST", "GRADIENT", "WATCH", "solve"]
 
@@ -29,6 +29,16 @@ FALL = 1e-6
 # Arc length of outputs: ||dA||_F / max ||A||_F + RATE_ARC |d log rate|. The second part resolves plateaus.
 RATE_ARC = 0.05
 MOST_A_STEP = 50  # outputs
+# Share of the tolerance that one step may use up. An escape amplifies the errors before it, some hundredfold on plateaus
+# of moderate length; with this share the error of a whole run stays within a factor 200 of the tolerance.
+SHARE = 0.08
+# Once a mode is fitted an explicit step is bounded by stability. It is kept at this share of the bound: beyond it the
+# fitted mode is amplified from rounding up to the tolerance, and the polynomial of the dense output amplifies that.
+STABLE = 0.9
+WATCHED, LOOK_OFTEN, LOOK_SELDOM = 0.3, 2, 10  # the spectral radius is followed where it matters, in steps
+POWER_STEP = 1e-6
+# A growing mode is resolved relative to itself down to this share of its layer.
+LEAST_SHARE = 1e-4
 
 # What the loop carries from one call to the next.
 CONTROL = np.dtype(
@@ -38,6 +48,8 @@ CONTROL = np.dtype(
         ("end", "f8"),
         ("rtol", "f8"),
         ("atol", "f8"),
+        ("stability", "f8"),  # length of the method's interval of stability on the negative real axis
+        ("radius", "f8"),  # estimate of the spectral radius of the Jacobian, minus the Hessian of the objective
         ("last_error", "f8"),  # error ratio of the last accepted step
         ("arc", "f8"),  # arc length since the last output
         ("spacing", "f8"),  # arc length between outputs; 0: outputs at given times
@@ -67,7 +79,7 @@ CONTROL = np.dtype(
 SIGNATURE = int64(
     *SYSTEM,
     *(matrix, matrix, matrix, int64, int64),  # table, error rows, dense, stages, error exponent
-    *(integers, vector, matrix, vector, vector, vector),  # blocks, y, K, new, scratch, A
+    *(integers, vector, matrix, vector, vector, vector, vector),  # blocks, y, K, new, scratch, direction, A
     *(vector, vector, matrix, vector, matrix, int64),  # times, out_t, out, measured, extrema, keep_states
     *(record(CONTROL), int64),  # control, budget
 )
@@ -79,6 +91,23 @@ def _norm(x, start, stop):  # type: ignore[no-untyped-def]
     for i in range(start, stop):
         total += x[i] * x[i]
     return np.sqrt(total)
+
+
+@helper
+def _size(y, new, v, v_new, h, start, stop):  # type: ignore[no-untyped-def]
+    """What the error of a layer is relative to: its norm or, while it accelerates, the size of what is growing in it.
+
+    A mode u that escapes as u' = lambda u moves at v = lambda u and v' = lambda v, so |v|^2 / <v, v'> = u, however
+    large the modes are that the layer holds already. Were the error relative to those, the escape would be mistimed.
+    """
+    size = max(_norm(y, start, stop), _norm(new, start, stop))
+    speed, gain = 0.0, 0.0
+    for i in range(start, stop):
+        speed += v[i] * v[i]
+        gain += v[i] * (v_new[i] - v[i])
+    if gain > 0.0:
+        size = min(size, max(h * speed / gain, LEAST_SHARE * size))
+    return size
 
 
 @helper
@@ -95,12 +124,32 @@ def _error_ratio(error, stages, blocks, y, K, new, scratch, h, rtol, atol):  # t
         if error.shape[0] == 2 and estimate > 0.0:  # err5^2 / sqrt(err5^2 + 0.01 err3^2)
             estimate /= np.sqrt(1.0 + 0.01 * (_norm(second, start, stop) / estimate) ** 2)
         if not estimate == 0.0:
-            ratio = estimate / (atol + rtol * max(_norm(y, start, stop), _norm(new, start, stop)))
+            ratio = estimate / (SHARE * (atol + rtol * _size(y, new, K[0], K[stages], h, start, stop)))
             if not ratio <= worst:  # NaN wins
                 worst = ratio
                 if not worst == worst:
                     return worst
     return worst
+
+
+@helper
+def _spectral_radius(  # type: ignore[no-untyped-def]
+    velocity, gradient, index, weight_decay, data, no_batch, work, y, v, direction, scratch, product
+):  # fmt: skip
+    """One step of the power method for the Jacobian at y, from the unit `direction` of the last one; needs |y| > 0."""
+    n = y.size
+    step = POWER_STEP * _norm(y, 0, n)
+    for i in range(n):
+        scratch[i] = y[i] + step * direction[i]
+    velocity(scratch, index, weight_decay, gradient, data, no_batch, work, product)
+    for i in range(n):
+        product[i] = (product[i] - v[i]) / step
+    radius = _norm(product, 0, n)
+    if radius > 0.0 and np.isfinite(radius):
+        for i in range(n):
+            direction[i] = product[i] / radius
+        return radius
+    return 0.0
 
 
 @helper
@@ -208,7 +257,7 @@ def _drop_every_second(out_t, out, measured, c):  # type: ignore[no-untyped-def]
 def solve(  # type: ignore[no-untyped-def]
     velocity, measure, read, gradient, value, index, weight_decay, data, work,
     table, error, dense, stages, exponent,
-    blocks, y, K, new, scratch, A,
+    blocks, y, K, new, scratch, direction, A,
     times, out_t, out, measured, extrema, keep_states,
     control, budget,
 ):  # fmt: skip
@@ -285,6 +334,15 @@ def solve(  # type: ignore[no-untyped-def]
         y[:] = new
         K[0, :] = K[stages]
         c.t = t_new
+        if error.shape[0] > 0:
+            near = c.h * c.radius > WATCHED * c.stability
+            if c.steps % (LOOK_OFTEN if near else LOOK_SELDOM) == 0:
+                c.radius = _spectral_radius(
+                    velocity, gradient, index, weight_decay, data, no_batch, work, y, K[0], direction, scratch, new
+                )
+                c.nfev += 1
+            if c.h * c.radius > STABLE * c.stability:
+                c.h = STABLE * c.stability / c.radius
         turned = _record_extrema(c, extrema, t_new)
         if c.cost <= c.cost_goal:
             return COST

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from .compile import helper
-from .plainvec import multiply, multiply_tn, transpose
+from .vectors import multiply, multiply_tn, transpose
 
 __all__ = ["measure", "read", "velocity", "work_size"]
 

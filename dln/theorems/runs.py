@@ -1,0 +1,144 @@
+"""Random networks in motion, and independent ways to differentiate and integrate them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import reduce
+from itertools import pairwise
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.random import Generator
+from scipy.integrate import solve_ivp
+
+from .. import network
+from ..typing import Array
+from .trial import Hypothesis
+
+__all__ = [
+    "NO_DECAY",
+    "UNIT_RATES",
+    "Quadratic",
+    "Run",
+    "complex_step",
+    "draw_run",
+    "draw_orthogonal",
+    "gap",
+    "product",
+]
+
+R = TypeVar("R", bound="Run")
+STEP = 1e-30  # of the complex step, which has no cancellation
+
+
+@dataclass(frozen=True)
+class Quadratic:
+    """Cost ``C(A) = 1/2 <A - target, H (A - target)>``; `H` acts on the entries row by row."""
+
+    target: Array
+    H: Array
+
+    def value(self, A: Any) -> Any:
+        residual = np.ravel(A - self.target)
+        return residual @ self.H @ residual / 2
+
+    def gradient(self, A: Array) -> Array:
+        return (self.H @ np.ravel(A - self.target)).reshape(A.shape)
+
+
+@dataclass(frozen=True)
+class Run:
+    """Layers that move by ``W_l' = -rate_l (update(dC/dW_l) + decay_l W_l)``."""
+
+    weights: list[Array]
+    cost: Quadratic
+    rates: Array
+    decays: Array
+    update: Callable[[Array], Array] = np.positive
+
+    def gradient_of_cost(self) -> Array:
+        return self.cost.gradient(network.end_to_end(self.weights))
+
+    def velocity(self) -> list[Array]:
+        gradients = network.layer_gradients(self.weights, self.gradient_of_cost())
+        return [
+            -rate * (self.update(gradient) + decay * W)
+            for rate, decay, gradient, W in zip(self.rates, self.decays, gradients, self.weights, strict=True)
+        ]
+
+    def flow(self, time: float) -> list[Array]:
+        """Layers after the given time, integrated to 12 digits."""
+        shapes = [W.shape for W in self.weights]
+        ends = np.cumsum([W.size for W in self.weights])[:-1]
+
+        def unpack(state: Array) -> list[Array]:
+            return [part.reshape(shape) for part, shape in zip(np.split(state, ends), shapes, strict=True)]
+
+        def velocity(_: float, state: Array) -> Array:
+            return _flat(replace(self, weights=unpack(state)).velocity())
+
+        solution = solve_ivp(
+            velocity, (0.0, time), _flat(self.weights), method="DOP853", rtol=1e-12, atol=1e-14, t_eval=[time]
+        )
+        return unpack(solution.y[:, -1])
+
+    def descend(self, learning_rate: float, steps: int, momentum: float) -> list[Array]:
+        """Layers after some steps of gradient descent with heavy-ball momentum."""
+        run, motion = self, [np.zeros_like(W) for W in self.weights]
+        for _ in range(steps):
+            motion = [momentum * M + V for M, V in zip(motion, run.velocity(), strict=True)]
+            run = replace(
+                run, weights=[W + learning_rate * M for W, M in zip(run.weights, motion, strict=True)]
+            )
+        return run.weights
+
+
+def draw_run(rng: Generator, depth: int, *, weight_decay: float = 0.0, narrowest: int = 2) -> Run:
+    """Random layers of widths `narrowest` to 5 and norms about 1.4, in the gradient flow of a random cost."""
+    widths = rng.integers(narrowest, 6, size=depth + 1)
+    weights = [1.4 * rng.normal(size=(n, m)) / (np.sqrt(n) + np.sqrt(m)) for m, n in pairwise(widths)]
+    shape = (widths[-1], widths[0])
+    size = shape[0] * shape[1]
+    S = rng.normal(size=(size, size))
+    cost = Quadratic(rng.normal(size=shape), 0.5 * np.eye(size) + S @ S.T / size)
+    return Run(weights, cost, np.ones(depth), np.full(depth, weight_decay))
+
+
+def draw_orthogonal(rng: Generator, n: int) -> Array:
+    """Random orthogonal matrix of order n."""
+    return np.linalg.qr(rng.normal(size=(n, n)))[0]
+
+
+def product(weights: Sequence[Any]) -> Any:
+    """End-to-end matrix of layers, independent of `dln.network`."""
+    return reduce(np.matmul, reversed(weights))
+
+
+def complex_step(
+    function: Callable[[list[Any]], Any], weights: Sequence[Array], step: Sequence[Array]
+) -> Any:
+    """Derivative of an analytic function of the layers along a step, exact to rounding."""
+    return function([W + STEP * 1j * S for W, S in zip(weights, step, strict=True)]).imag / STEP
+
+
+def gap(left: Array | Sequence[Array], right: Array | Sequence[Array]) -> float:
+    """Relative distance of two matrices, or of two lists of matrices."""
+    x, y = _flat(left), _flat(right)
+    return float(np.linalg.norm(x - y) / max(np.linalg.norm(x), np.linalg.norm(y)))
+
+
+def _flat(matrices: Array | Sequence[Array]) -> Array:
+    return np.concatenate([np.ravel(M) for M in matrices])
+
+
+def _uneven_rates(run: R, _: Generator) -> R:
+    return replace(run, rates=np.arange(2.0, len(run.weights) + 2))
+
+
+def _decaying(run: R, rng: Generator) -> R:
+    return replace(run, decays=np.full(len(run.weights), rng.uniform(2.0, 3.0)))
+
+
+UNIT_RATES: Hypothesis[Any] = Hypothesis(lambda run: bool(np.all(run.rates == 1)), _uneven_rates)
+NO_DECAY: Hypothesis[Any] = Hypothesis(lambda run: not np.any(run.decays), _decaying)
