@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 __all__ = ["gradient_flow", "methods", "forms"]
 
 MAX_STEPS = 10_000_000
+REST = 1e-10  # share of the first gradient dC/dA below which a state that does not move is a minimum
+WATCH_ARC = 0.02  # arc length between two looks for active modes and saddles
 LOOSE = 1e-4  # tolerance above which the cheaper method wins
 LEAST_RTOL = 100 * float(np.finfo(float).eps)
 
@@ -37,6 +39,7 @@ MESSAGES = {
     "underflow": "The step became smaller than the spacing of the numbers at t = {t:.6g}. Shorten t_span, or raise rtol.",
     "not_finite": "The state overflowed at t = {t:.6g}. Take a smaller step, or an adaptive method.",
     "stationary": "The start is a critical point: nothing moves. Perturb it, or give a finite t_span.",
+    "at_rest": "The flow came to rest at t = {t:.6g} without meeting `until`. Ask for what this problem can reach.",
     "interrupted": "Interrupted at t = {t:.6g}; what was reached is here. Run on from the last weights.",
 }
 
@@ -219,7 +222,7 @@ class _Watch:
 
     def __init__(self, problem: Problem, until: Until | None) -> None:
         self.problem, self.until = problem, until
-        self.retry = math.inf  # gradient norm below which a point that was no minimum is looked at again
+        self.first = float(np.linalg.norm(problem.cost.gradient(_end_to_end(problem.weights)), 2))
         self.saddle: Array | None = None
 
     @property
@@ -229,17 +232,24 @@ class _Watch:
         return {
             "cost_goal": self.until.cost_goal,
             "dissipation_goal": self.until.dissipation_goal,
-            "watch_arc": math.inf if self.until.rank is None else 0.02,
-            "watch_extrema": self.until.saddle is not None,
+            "watch_arc": math.inf if self.until.rank is None and self.until.saddle is None else WATCH_ARC,
         }
 
     def look(self, integration: Integration, code: int) -> str:
         """Status that ends the run, or "" to go on."""
+        from .backends.integrate import AT_REST
         from .core import runge_kutta as rk
 
         until = cast(Until, self.until)
         if code == rk.GRADIENT:
-            return self._look_at_gradient(integration)
+            goal = cast(float, until.gradient_norm)
+            if self._at_minimum(integration, goal):
+                return "gradient_norm"
+            # A saddle: to be asked again when the gradient has halved.
+            integration.control["dissipation_goal"] = integration.control["dissipation"] / 4.0
+            return ""
+        if code == AT_REST:
+            return "at_rest" if self._at_minimum(integration, REST * self.first) else ""
         if until.rank is not None:
             _, A = self._point(integration)
             if critical.active_modes(self.problem.cost, A, self.problem.depth, self.problem.weight_decay).rank >= until.rank:
@@ -256,15 +266,11 @@ class _Watch:
         layers = integration.system.form.layers(integration.y, widths)
         return layers, integration.A.reshape(widths[-1], widths[0])
 
-    def _look_at_gradient(self, integration: Integration) -> str:
-        """A small gradient ends the run at a minimum. At a saddle it is asked again when the gradient has halved."""
-        problem, goal = self.problem, cast(float, cast(Until, self.until).gradient_norm)
+    def _at_minimum(self, integration: Integration, small: float) -> bool:
+        problem = self.problem
         layers, A = self._point(integration)
         rank = critical.active_modes(problem.cost, A, problem.depth, problem.weight_decay).rank
-        if critical.is_minimum(problem.cost, layers, rank, goal, weight_decay=problem.weight_decay):
-            return "gradient_norm"
-        integration.control["dissipation_goal"] = integration.control["dissipation"] / 4.0
-        return ""
+        return critical.is_minimum(problem.cost, layers, rank, small, weight_decay=problem.weight_decay)
 
     def cut(self, trajectory: Trajectory) -> Trajectory:
         """The trajectory up to the saddle that ended the run."""

@@ -47,7 +47,7 @@ class Trajectory:
         lambda in the objective C(A) + (lambda/2) |theta|^2.
     status : str
         "finished", "cost", "gradient_norm", "rank", "saddle" (success), or "max_steps", "underflow", "not_finite",
-        "stationary", "interrupted", "failed".
+        "stationary", "at_rest", "interrupted", "failed".
     message : str
         The status as a sentence that says what to change where something went wrong.
     nfev, n_steps : int

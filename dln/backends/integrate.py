@@ -21,6 +21,7 @@ LOOK_SECONDS = 0.1  # between two returns to Python
 POINTS = 512  # room for outputs spaced by arc length; between half of it and all of it is used
 FIRST_SPACING = 1e-3
 EXTREMA = 4096
+AT_REST = -1  # what `look` is told where the state moves no more
 
 STATUS = {
     rk.FINISHED: "finished",
@@ -46,7 +47,6 @@ class Integration:
     dissipation_goal: float
     max_steps: int
     watch_arc: float = math.inf
-    watch_extrema: bool = False
 
     def __post_init__(self) -> None:
         system, tableau = self.system, self.tableau
@@ -65,7 +65,7 @@ class Integration:
         self.control["cost_goal"], self.control["dissipation_goal"] = self.cost_goal, self.dissipation_goal
         self.control["last_error"] = 1.0
         self.control["stability"] = tableau.stability
-        self.control["watch_arc"], self.control["watch_extrema"] = self.watch_arc, self.watch_extrema
+        self.control["watch_arc"] = self.watch_arc
         self.control["spacing"] = FIRST_SPACING if self.times is None else 0.0
         self.control["scale"] = np.linalg.norm(self.A)
         self.control["nfev"] = 1
@@ -155,8 +155,15 @@ class Integration:
                 return status
             seconds = time.perf_counter() - before
             if code == rk.RUNNING:
+                if math.isinf(self.t_span[1]) and self._moves_no_more() and (status := look(self, AT_REST)):
+                    return status
                 budget = max(1, int(budget * min(4.0, LOOK_SECONDS / max(seconds, 1e-6))))
             report(self.t - self.t_span[0], f"t = {self.t:.4g}, cost {self.control['cost'][0]:.3e}")
+
+    def _moves_no_more(self) -> bool:
+        """Whether a time constant of the fastest mode moves the state by less than rounding."""
+        radius = float(self.control["radius"][0])
+        return bool(np.linalg.norm(self.K[0]) <= 1e-14 * radius * np.linalg.norm(self.y))
 
     def _stand_still(self) -> bool:
         """A start that does not move has reached the end of a finite span."""

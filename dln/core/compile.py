@@ -22,13 +22,15 @@ from typing import Any
 import numba
 from numba import config, float64, int64, njit, types, void
 
-__all__ = ["SYSTEM", "cache_folder", "compiled", "helper", "integers", "matrix", "record", "vector"]
+__all__ = ["SYSTEM", "cache_folder", "compiled", "helper", "integers", "matrix", "plain_records", "record", "summing", "vector"]
 
 PACKAGE = Path(__file__).resolve().parents[1]
 KERNEL_SOURCES = ("core/*.py", "form/*.py", "costs.py")
 
-# a*b + c may be rounded once, and a sum may be taken in any order; nothing assumes the absence of NaN or infinity.
-FLAGS: dict[str, Any] = {"error_model": "numpy", "fastmath": {"contract", "reassoc", "nsz"}, "nogil": True}
+# a*b + c may be rounded once. Nothing assumes the absence of NaN or infinity, and sums keep their order: with
+# reassociation LLVM turns the x - x of `isfinite` into 0.
+FLAGS: dict[str, Any] = {"error_model": "numpy", "fastmath": {"contract"}, "nogil": True}
+SUMS: dict[str, Any] = {**FLAGS, "fastmath": {"contract", "reassoc", "nsz"}}
 
 vector = types.Array(float64, 1, "C")
 matrix = types.Array(float64, 2, "C")
@@ -64,6 +66,11 @@ def record(dtype: Any) -> Any:
 def helper(function: Callable[..., Any]) -> Callable[..., Any]:
     """A function that kernels call: compiled as part of its callers."""
     return njit(**FLAGS)(function)  # type: ignore[no-any-return]
+
+
+def summing(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A helper that does nothing but sum, in any order, so that it becomes vector code."""
+    return njit(**SUMS)(function)  # type: ignore[no-any-return]
 
 
 @functools.cache

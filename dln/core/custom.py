@@ -91,8 +91,7 @@ class CustomKernels:
 
 def _compile(value: Callable[..., Any], gradient: Callable[..., Any]) -> tuple[Any, Any]:
     """Both functions compiled for a float64 matrix, inside kernels of the written signatures."""
-    flags = {**FLAGS, "fastmath": False}
-    value_jit, gradient_jit = numba.njit(**flags)(_plain(value)), numba.njit(**flags)(_plain(gradient))
+    value_jit, gradient_jit = numba.njit(**FLAGS)(_plain(value)), numba.njit(**FLAGS)(_plain(gradient))
     value_jit.compile((matrix,))
     gradient_jit.compile((matrix,))
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import numpy as np
 from numba import int64
 
-from .compile import SYSTEM, compiled, helper, integers, matrix, record, vector
+from .compile import SYSTEM, compiled, helper, integers, matrix, record, summing, vector
 from .vectors import combine, weighted
 
 __all__ = ["CONTROL", "RUNNING", "FINISHED", "UNDERFLOW", "NOT_FINITE", "COST", "GRADIENT", "WATCH", "solve"]
@@ -67,7 +67,6 @@ CONTROL = np.dtype(
         ("extreme_objective", "f8"),  # and objective
         ("falling", "i8"),  # 1 while a minimum of log_rate is looked for
         ("extrema", "i8"),  # number of recorded extrema
-        ("watch_extrema", "i8"),  # 1: the caller wants to look at every new extremum
         ("saved", "i8"),  # number of outputs
         ("steps", "i8"),
         ("rejected", "i8"),
@@ -85,12 +84,17 @@ SIGNATURE = int64(
 )
 
 
-@helper
-def _norm(x, start, stop):  # type: ignore[no-untyped-def]
+@summing
+def _dot(x, y, start, stop):  # type: ignore[no-untyped-def]
     total = 0.0
     for i in range(start, stop):
-        total += x[i] * x[i]
-    return np.sqrt(total)
+        total += x[i] * y[i]
+    return total
+
+
+@helper
+def _norm(x, start, stop):  # type: ignore[no-untyped-def]
+    return np.sqrt(_dot(x, x, start, stop))
 
 
 @helper
@@ -101,10 +105,8 @@ def _size(y, new, v, v_new, h, start, stop):  # type: ignore[no-untyped-def]
     large the modes are that the layer holds already. Were the error relative to those, the escape would be mistimed.
     """
     size = max(_norm(y, start, stop), _norm(new, start, stop))
-    speed, gain = 0.0, 0.0
-    for i in range(start, stop):
-        speed += v[i] * v[i]
-        gain += v[i] * (v_new[i] - v[i])
+    speed = _dot(v, v, start, stop)
+    gain = _dot(v, v_new, start, stop) - speed
     if gain > 0.0:
         size = min(size, max(h * speed / gain, LEAST_SHARE * size))
     return size
@@ -154,14 +156,14 @@ def _spectral_radius(  # type: ignore[no-untyped-def]
 
 @helper
 def _record_extrema(c, extrema, t):  # type: ignore[no-untyped-def]
-    """Follow log_rate through its turns. Returns 1 when an extremum was recorded."""
+    """Follow log_rate through its turns."""
     sign = 1.0 if c.falling == 1 else -1.0
     x = sign * c.log_rate
     if x < sign * c.extreme:
         c.extreme, c.extreme_t, c.extreme_objective = c.log_rate, t, c.objective
-        return 0
+        return
     if not x > sign * c.extreme + TURN:
-        return 0
+        return
     if c.falling == 0 and c.extrema > 0:
         before = extrema[c.extrema - 1]
         if before[2] - c.extreme_objective < FALL * before[2]:
@@ -172,7 +174,7 @@ def _record_extrema(c, extrema, t):  # type: ignore[no-untyped-def]
                 c.extreme, c.extreme_t, c.extreme_objective = before[1], before[0], before[2]
             else:
                 c.extreme, c.extreme_t, c.extreme_objective = c.log_rate, t, c.objective
-            return 0
+            return
     if c.extrema < extrema.shape[0]:
         extrema[c.extrema, 0] = c.extreme_t
         extrema[c.extrema, 1] = c.extreme
@@ -180,7 +182,6 @@ def _record_extrema(c, extrema, t):  # type: ignore[no-untyped-def]
         c.extrema += 1
     c.falling = 1 - c.falling
     c.extreme, c.extreme_t, c.extreme_objective = c.log_rate, t, c.objective
-    return 1
 
 
 @helper
@@ -278,7 +279,7 @@ def solve(  # type: ignore[no-untyped-def]
         if c.t >= c.end:
             return FINISHED
         h = min(c.h, c.end - c.t)
-        if 1.1 * h > c.end - c.t > h and error.shape[0] > 0:
+        if (1.1 if error.shape[0] > 0 else 1.001) * h > c.end - c.t:
             h = c.end - c.t  # no sliver of a last step
         if c.t + h == c.t:
             return UNDERFLOW
@@ -314,16 +315,13 @@ def solve(  # type: ignore[no-untyped-def]
         before = c.log_rate
         _rate(c, result)
         c.steps += 1
-        moved = 0.0
-        norm = 0.0
+        c.scale = max(c.scale, _norm(work, 0, size))
         for i in range(size):
-            moved += (work[i] - A[i]) ** 2
-            norm += work[i] ** 2
-            A[i] = work[i]
-        c.scale = max(c.scale, np.sqrt(norm))
+            A[i] -= work[i]
         arc = RATE_ARC * abs(c.log_rate - before)
         if c.scale > 0.0:
-            arc += np.sqrt(moved) / c.scale
+            arc += _norm(A, 0, size) / c.scale
+        A[:] = work[:size]
         c.watched += arc
 
         _write_outputs(
@@ -343,12 +341,12 @@ def solve(  # type: ignore[no-untyped-def]
                 c.nfev += 1
             if c.h * c.radius > STABLE * c.stability:
                 c.h = STABLE * c.stability / c.radius
-        turned = _record_extrema(c, extrema, t_new)
+        _record_extrema(c, extrema, t_new)
         if c.cost <= c.cost_goal:
             return COST
         if c.dissipation <= c.dissipation_goal:
             return GRADIENT
-        if (turned == 1 and c.watch_extrema == 1) or c.watched >= c.watch_arc:
+        if c.watched >= c.watch_arc:
             c.watched = 0.0
             return WATCH
     return RUNNING

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
-from .compile import helper
+from .compile import helper, summing
 from .vectors import multiply, multiply_tn, transpose
 
 __all__ = ["measure", "read", "velocity", "work_size"]
@@ -89,20 +87,22 @@ def velocity(state, index, weight_decay, gradient, data, batch, work, out):  # t
             out[i] -= weight_decay * state[i]
 
 
+@summing
+def _square(x):  # type: ignore[no-untyped-def]
+    total = 0.0
+    for i in range(x.size):
+        total += x[i] * x[i]
+    return total
+
+
 def measure(state, velocity, index, weight_decay, value, data, work, out):  # type: ignore[no-untyped-def]
     """Cost, objective, and dissipation |d theta/dt|^2 = -d objective/dt, from the A that the velocity left in work."""
     n_0, n_L = index[0], index[index.size - 1]
-    dissipation = 0.0
-    for v in velocity:
-        dissipation += v * v
     out[0] = value(work[: n_L * n_0].reshape((n_L, n_0)), data)
     out[1] = out[0]
     if weight_decay != 0.0:
-        size = 0.0
-        for x in state:
-            size += x * x
-        out[1] += 0.5 * weight_decay * size
-    out[2] = dissipation
+        out[1] += 0.5 * weight_decay * _square(state)
+    out[2] = _square(velocity)
 
 
 def read(state, index, work, out):  # type: ignore[no-untyped-def]
@@ -112,8 +112,3 @@ def read(state, index, work, out):  # type: ignore[no-untyped-def]
     for n in index:
         widest = max(widest, n)
     out[:] = _forward(state, index, work, n_0 * (2 * n_L + 3 * widest)).reshape(n_0 * n_L)
-
-
-def pack(weights: Any) -> Any:
-    """Flat state of a list of layers."""
-    return np.concatenate([np.ravel(W) for W in weights])
