@@ -31,6 +31,7 @@ KERNEL_SOURCES = ("core/*.py", "form/*.py", "costs.py")
 # reassociation LLVM turns the x - x of `isfinite` into 0.
 FLAGS: dict[str, Any] = {"error_model": "numpy", "fastmath": {"contract"}, "nogil": True}
 SUMS: dict[str, Any] = {**FLAGS, "fastmath": {"contract", "reassoc", "nsz"}}
+INTERNAL = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}  # helpers are not called from Python
 
 vector = types.Array(float64, 1, "C")
 matrix = types.Array(float64, 2, "C")
@@ -65,12 +66,12 @@ def record(dtype: Any) -> Any:
 
 def helper(function: Callable[..., Any]) -> Callable[..., Any]:
     """A function that kernels call: compiled as part of its callers."""
-    return njit(**FLAGS)(function)  # type: ignore[no-any-return]
+    return njit(**FLAGS, **INTERNAL)(function)  # type: ignore[no-any-return]
 
 
 def summing(function: Callable[..., Any]) -> Callable[..., Any]:
     """A helper that does nothing but sum, in any order, so that it becomes vector code."""
-    return njit(**SUMS)(function)  # type: ignore[no-any-return]
+    return njit(**SUMS, **INTERNAL)(function)  # type: ignore[no-any-return]
 
 
 @functools.cache

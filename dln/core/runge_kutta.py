@@ -14,6 +14,7 @@ from numba import int64
 
 from .compile import SYSTEM, compiled, helper, integers, matrix, record, summing, vector
 from .vectors import combine, weighted
+from .views import vector_at
 
 __all__ = ["CONTROL", "RUNNING", "FINISHED", "UNDERFLOW", "NOT_FINITE", "COST", "GRADIENT", "WATCH", "solve"]
 
@@ -93,18 +94,25 @@ def _dot(x, y, start, stop):  # type: ignore[no-untyped-def]
 
 
 @helper
+def _copy(source, start, target, to, size):  # type: ignore[no-untyped-def]
+    for i in range(size):
+        target[to + i] = source[start + i]
+
+
+@helper
 def _norm(x, start, stop):  # type: ignore[no-untyped-def]
     return np.sqrt(_dot(x, x, start, stop))
 
 
 @helper
-def _size(y, new, v, v_new, h, start, stop):  # type: ignore[no-untyped-def]
+def _size(y, new, K, stages, h, start, stop):  # type: ignore[no-untyped-def]
     """What the error of a layer is relative to: its norm or, while it accelerates, the size of what is growing in it.
 
     A mode u that escapes as u' = lambda u moves at v = lambda u and v' = lambda v, so |v|^2 / <v, v'> = u, however
     large the modes are that the layer holds already. Were the error relative to those, the escape would be mistimed.
     """
     size = max(_norm(y, start, stop), _norm(new, start, stop))
+    v, v_new = vector_at(K, 0, y.size), vector_at(K, stages * y.size, y.size)
     speed = _dot(v, v, start, stop)
     gain = _dot(v, v_new, start, stop) - speed
     if gain > 0.0:
@@ -116,17 +124,17 @@ def _size(y, new, v, v_new, h, start, stop):  # type: ignore[no-untyped-def]
 def _error_ratio(error, stages, blocks, y, K, new, scratch, h, rtol, atol):  # type: ignore[no-untyped-def]
     """Largest ratio over the layers of the estimated local error to the tolerance; both are Frobenius norms."""
     worst = 0.0
-    weighted(K, error[0], stages + 1, h, scratch)
-    second = K[K.shape[0] - 1]
+    weighted(K, vector_at(error, 0, stages + 1), stages + 1, h, scratch)
+    second = vector_at(K, (K.shape[0] - 1) * y.size, y.size)
     if error.shape[0] == 2:
-        weighted(K, error[1], stages + 1, h, second)
+        weighted(K, vector_at(error, stages + 1, stages + 1), stages + 1, h, second)
     for b in range(blocks.size - 1):
         start, stop = blocks[b], blocks[b + 1]
         estimate = _norm(scratch, start, stop)
         if error.shape[0] == 2 and estimate > 0.0:  # err5^2 / sqrt(err5^2 + 0.01 err3^2)
             estimate /= np.sqrt(1.0 + 0.01 * (_norm(second, start, stop) / estimate) ** 2)
         if not estimate == 0.0:
-            ratio = estimate / (SHARE * (atol + rtol * _size(y, new, K[0], K[stages], h, start, stop)))
+            ratio = estimate / (SHARE * (atol + rtol * _size(y, new, K, stages, h, start, stop)))
             if not ratio <= worst:  # NaN wins
                 worst = ratio
                 if not worst == worst:
@@ -165,13 +173,14 @@ def _record_extrema(c, extrema, t):  # type: ignore[no-untyped-def]
     if not x > sign * c.extreme + TURN:
         return
     if c.falling == 0 and c.extrema > 0:
-        before = extrema[c.extrema - 1]
-        if before[2] - c.extreme_objective < FALL * before[2]:
+        last = c.extrema - 1
+        t_before, x_before, E_before = extrema[last, 0], extrema[last, 1], extrema[last, 2]
+        if E_before - c.extreme_objective < FALL * E_before:
             # The rise since the last minimum brought no fall of the objective: both turns are noise.
             c.extrema -= 1
             c.falling = 1
-            if before[1] < c.log_rate:
-                c.extreme, c.extreme_t, c.extreme_objective = before[1], before[0], before[2]
+            if x_before < c.log_rate:
+                c.extreme, c.extreme_t, c.extreme_objective = x_before, t_before, E_before
             else:
                 c.extreme, c.extreme_t, c.extreme_objective = c.log_rate, t, c.objective
             return
@@ -209,12 +218,13 @@ def _write_outputs(  # type: ignore[no-untyped-def]
             count += 1
     if count == 0:
         return
-    rows = table.shape[0]
+    rows, n, size = table.shape[0], y.size, out.shape[1]
     no_batch = np.empty(0, np.int64)
     if not by_arc or count > 1:
         for i in range(stages + 1, rows):
-            combine(y, K, table[i], i, h, scratch)
-            velocity(scratch, index, weight_decay, gradient, data, no_batch, work, K[i])
+            combine(y, K, vector_at(table, i * rows, rows), i, h, scratch)
+            k = vector_at(K, i * n, n)
+            velocity(scratch, index, weight_decay, gradient, data, no_batch, work, k)
             c.nfev += 1
     for j in range(count):
         if by_arc and c.saved == out.shape[0]:
@@ -223,7 +233,7 @@ def _write_outputs(  # type: ignore[no-untyped-def]
         theta = (j + 1.0) / count if by_arc else (times[row] - c.t) / h
         if theta >= 1.0:
             out_t[row] = t_new
-            scratch[:] = new
+            _copy(new, 0, scratch, 0, n)
         else:
             out_t[row] = c.t + theta * h if by_arc else times[row]
             for i in range(rows):
@@ -231,26 +241,27 @@ def _write_outputs(  # type: ignore[no-untyped-def]
                 for d in range(dense.shape[1] - 1, -1, -1):
                     weights[i] = (weights[i] + dense[i, d]) * theta
             combine(y, K, weights, rows, h, scratch)
+        saved = vector_at(out, row * size, size)
         if keep_states == 1:
-            out[row, :] = scratch
+            _copy(scratch, 0, saved, 0, n)
         else:
-            spare = K[rows]
+            spare = vector_at(K, rows * n, n)
             velocity(scratch, index, weight_decay, gradient, data, no_batch, work, spare)
             c.nfev += 1
             measure(scratch, spare, index, weight_decay, value, data, work, result)
-            measured[3 * row : 3 * row + 3] = result
-            read(scratch, index, work, out[row])
+            _copy(result, 0, measured, 3 * row, 3)
+            read(scratch, index, work, saved)
         c.saved += 1
 
 
 @helper
 def _drop_every_second(out_t, out, measured, c):  # type: ignore[no-untyped-def]
-    half = (c.saved + 1) // 2
+    half, size = (c.saved + 1) // 2, out.shape[1]
     for i in range(1, half):
-        out[i] = out[2 * i]
+        _copy(vector_at(out, 2 * i * size, size), 0, vector_at(out, i * size, size), 0, size)
         out_t[i] = out_t[2 * i]
         if measured.size > 1:
-            measured[3 * i : 3 * i + 3] = measured[6 * i : 6 * i + 3]
+            _copy(measured, 6 * i, measured, 3 * i, 3)
     c.saved = half
     c.spacing *= 2.0
 
@@ -274,7 +285,8 @@ def solve(  # type: ignore[no-untyped-def]
     no_batch = np.empty(0, np.int64)
     weights = np.empty(table.shape[0])
     result = np.empty(3)
-    size = A.size
+    rows, n, size = table.shape[0], y.size, A.size
+    opening, closing = vector_at(K, 0, n), vector_at(K, stages * n, n)
     for _ in range(budget):
         if c.t >= c.end:
             return FINISHED
@@ -285,8 +297,8 @@ def solve(  # type: ignore[no-untyped-def]
             return UNDERFLOW
 
         for i in range(1, stages + 1):
-            combine(y, K, table[i], i, h, new)
-            velocity(new, index, weight_decay, gradient, data, no_batch, work, K[i])
+            combine(y, K, vector_at(table, i * rows, rows), i, h, new)
+            velocity(new, index, weight_decay, gradient, data, no_batch, work, vector_at(K, i * n, n))
         c.nfev += stages
         if error.shape[0] > 0:
             ratio = _error_ratio(error, stages, blocks, y, K, new, scratch, h, c.rtol, c.atol)
@@ -303,7 +315,7 @@ def solve(  # type: ignore[no-untyped-def]
             c.h = h * min(max(factor, SHRINK), 1.0 if c.rejected_last == 1 else GROW)
             c.last_error = ratio
             c.rejected_last = 0
-        measure(new, K[stages], index, weight_decay, value, data, work, result)
+        measure(new, closing, index, weight_decay, value, data, work, result)
         if not np.isfinite(result[2] + result[0]):
             if error.shape[0] == 0:
                 return NOT_FINITE
@@ -321,7 +333,7 @@ def solve(  # type: ignore[no-untyped-def]
         arc = RATE_ARC * abs(c.log_rate - before)
         if c.scale > 0.0:
             arc += _norm(A, 0, size) / c.scale
-        A[:] = work[:size]
+        _copy(work, 0, A, 0, size)
         c.watched += arc
 
         _write_outputs(
@@ -329,14 +341,14 @@ def solve(  # type: ignore[no-untyped-def]
             table, dense, stages, y, K, new, scratch, h, t_new, arc,
             times, out_t, out, measured, keep_states, c, weights, result,
         )  # fmt: skip
-        y[:] = new
-        K[0, :] = K[stages]
+        _copy(new, 0, y, 0, n)
+        _copy(closing, 0, opening, 0, n)
         c.t = t_new
         if error.shape[0] > 0:
             near = c.h * c.radius > WATCHED * c.stability
             if c.steps % (LOOK_OFTEN if near else LOOK_SELDOM) == 0:
                 c.radius = _spectral_radius(
-                    velocity, gradient, index, weight_decay, data, no_batch, work, y, K[0], direction, scratch, new
+                    velocity, gradient, index, weight_decay, data, no_batch, work, y, opening, direction, scratch, new
                 )
                 c.nfev += 1
             if c.h * c.radius > STABLE * c.stability:

@@ -6,6 +6,7 @@ from typing import Any
 
 from .compile import helper, summing
 from .vectors import multiply, multiply_tn, transpose
+from .views import matrix_at
 
 __all__ = ["measure", "read", "velocity", "work_size"]
 
@@ -21,22 +22,20 @@ def _forward(state, index, work, products):  # type: ignore[no-untyped-def]
     """End-to-end matrix into the head of work; F_2 .. F_{L-1} one after the other from `products` on."""
     depth = index.size - 1
     n_0, n_L = index[0], index[depth]
-    A = work[: n_L * n_0].reshape((n_L, n_0))
-    F = state[: index[1] * n_0].reshape((index[1], n_0))
+    A = matrix_at(work, 0, n_L, n_0)
+    F = matrix_at(state, 0, index[1], n_0)
     if depth == 1:
-        A[:, :] = F
+        for i in range(n_L * n_0):
+            work[i] = state[i]
     start = index[1] * n_0
     for l in range(2, depth + 1):
         rows, columns = index[l], index[l - 1]
-        W = state[start : start + rows * columns].reshape((rows, columns))
+        W = matrix_at(state, start, rows, columns)
         start += rows * columns
-        if l == depth:
-            multiply(W, F, A)
-        else:
-            product = work[products : products + rows * n_0].reshape((rows, n_0))
-            multiply(W, F, product)
-            products += rows * n_0
-            F = product
+        product = matrix_at(work, 0 if l == depth else products, rows, n_0)
+        multiply(W, F, product)
+        products += rows * n_0
+        F = product
     return A
 
 
@@ -51,7 +50,7 @@ def velocity(state, index, weight_decay, gradient, data, batch, work, out):  # t
     side = widest * n_0
     first_product = 2 * ends + 3 * side
     A = _forward(state, index, work, first_product)
-    R = work[ends : 2 * ends].reshape((n_L, n_0))  # -B_l^T G
+    R = matrix_at(work, ends, n_L, n_0)  # -B_l^T G
     gradient(A, data, batch, R)
     for i in range(n_L):
         for j in range(n_0):
@@ -64,24 +63,19 @@ def velocity(state, index, weight_decay, gradient, data, batch, work, out):  # t
     for l in range(depth, 1, -1):
         rows, columns = index[l], index[l - 1]
         start = stop - rows * columns
-        if l == 2:
-            F = state[: columns * n_0].reshape((columns, n_0))
-        else:
-            product -= columns * n_0
-            F = work[product : product + columns * n_0].reshape((columns, n_0))
-        F_T = work[2 * ends + 2 * side : 2 * ends + 2 * side + n_0 * columns].reshape((n_0, columns))
+        product -= columns * n_0
+        F = matrix_at(state, 0, columns, n_0) if l == 2 else matrix_at(work, product, columns, n_0)
+        F_T = matrix_at(work, 2 * ends + 2 * side, n_0, columns)
         transpose(F, F_T)
-        multiply(R, F_T, out[start:stop].reshape((rows, columns)))
-        if l > 2:
-            here = 2 * ends + (l % 2) * side
-            back = work[here : here + columns * n_0].reshape((columns, n_0))
-        else:
-            back = out[: columns * n_0].reshape((columns, n_0))
-        multiply_tn(state[start:stop].reshape((rows, columns)), R, back)
+        multiply(R, F_T, matrix_at(out, start, rows, columns))
+        here = 2 * ends + (l % 2) * side
+        back = matrix_at(out, 0, columns, n_0) if l == 2 else matrix_at(work, here, columns, n_0)
+        multiply_tn(matrix_at(state, start, rows, columns), R, back)
         R = back
         stop = start
     if depth == 1:
-        out[:] = work[ends : 2 * ends]
+        for i in range(ends):
+            out[i] = work[ends + i]
     if weight_decay != 0.0:
         for i in range(state.size):
             out[i] -= weight_decay * state[i]
@@ -98,7 +92,7 @@ def _square(x):  # type: ignore[no-untyped-def]
 def measure(state, velocity, index, weight_decay, value, data, work, out):  # type: ignore[no-untyped-def]
     """Cost, objective, and dissipation |d theta/dt|^2 = -d objective/dt, from the A that the velocity left in work."""
     n_0, n_L = index[0], index[index.size - 1]
-    out[0] = value(work[: n_L * n_0].reshape((n_L, n_0)), data)
+    out[0] = value(matrix_at(work, 0, n_L, n_0), data)
     out[1] = out[0]
     if weight_decay != 0.0:
         out[1] += 0.5 * weight_decay * _square(state)
@@ -111,4 +105,6 @@ def read(state, index, work, out):  # type: ignore[no-untyped-def]
     widest = 0
     for n in index:
         widest = max(widest, n)
-    out[:] = _forward(state, index, work, n_0 * (2 * n_L + 3 * widest)).reshape(n_0 * n_L)
+    _forward(state, index, work, n_0 * (2 * n_L + 3 * widest))
+    for i in range(n_L * n_0):
+        out[i] = work[i]
