@@ -239,12 +239,15 @@ class _Descent:
                 chunk = max(1, int(count * min(4.0, LOOK_SECONDS / seconds)))
                 report(done, f"step {done}")
         saved, done = int(control["saved"][0]), int(control["step"][0])
+        rows = _finite(problem, out[:saved], form if self.keep else None)
+        if len(rows) < saved:
+            status, saved = "not_finite", len(rows)
+        layers = form.layers(rows, widths) if self.keep else None
         name = status.split(":")[0]
-        layers = form.layers(out[:saved].copy(), widths) if self.keep else None
         message = MESSAGES.get(name, f"The cost's own code {status}.").format(steps=self.steps, done=done)
         return Trajectory(
             t=self.learning_rate * self.every * np.arange(saved, dtype=np.float64),
-            end_to_end=end_to_end(layers) if layers else out[:saved].reshape(-1, widths[-1], widths[0]).copy(),
+            end_to_end=end_to_end(layers) if layers else rows.reshape(-1, widths[-1], widths[0]),
             weights=layers,
             start=problem.weights,
             cost_function=problem.cost,
@@ -264,3 +267,14 @@ class _Descent:
             },
             measured=None if self.keep else measured[: 3 * saved].reshape(saved, 3).copy(),
         )
+
+
+def _finite(problem: Problem, rows: Array, form: Any) -> Array:
+    """The saved rows before the first whose A or cost overflows (form: of the layers; None: rows are A already)."""
+    shape = (len(rows), problem.widths[-1], problem.widths[0])
+    with np.errstate(over="ignore", invalid="ignore"):
+        A = rows.reshape(shape) if form is None else end_to_end(form.layers(rows, problem.widths))
+        finite = np.isfinite(A).all(axis=(1, 2))
+        count = len(rows) if finite.all() else int(np.argmin(finite))
+        value = np.isfinite(np.atleast_1d(problem.cost.value(A[:count])))
+    return rows[: count if value.all() else max(1, int(np.argmin(value)))].copy()

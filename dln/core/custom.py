@@ -28,8 +28,8 @@ class CustomKernels:
             return
         try:
             self.value, self.gradient = _compile(value, gradient)
-        except numba.core.errors.NumbaError as error:
-            reason = str(error).strip().splitlines()[0]
+        except Exception as error:  # whatever Numba trips over, Python may still run
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             warnings.warn(
                 f"this Custom cost cannot be compiled and runs as Python, which is slower ({reason})",
                 stacklevel=4,
