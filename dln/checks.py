@@ -32,26 +32,41 @@ __all__ = [
 
 
 def array(
-    value: Any, name: str, *, ndim: int | None = None, shape: tuple[int, ...] | None = None, finite: bool = True
+    value: Any,
+    name: str,
+    *,
+    ndim: int | None = None,
+    shape: tuple[int, ...] | None = None,
+    finite: bool = True,
 ) -> Array:
     """float64 C-contiguous copy of a real array, with its number of axes, shape and finiteness checked."""
     try:
         raw = np.asarray(value)
     except ValueError as error:
-        raise ValueError(f"`{name}` must be a rectangular array, got ragged rows. Give rows of equal length.") from error
+        raise ValueError(
+            f"`{name}` must be a rectangular array, got ragged rows. Give rows of equal length."
+        ) from error
     if raw.dtype.kind not in "biuf":
-        hint = "Give its real part or its modulus." if raw.dtype.kind == "c" else "Convert it to float64 first."
+        hint = (
+            "Give its real part or its modulus." if raw.dtype.kind == "c" else "Convert it to float64 first."
+        )
         raise TypeError(f"`{name}` must be an array of real numbers, got dtype {raw.dtype}. {hint}")
     if raw.size == 0:
-        raise ValueError(f"`{name}` must not be empty, got shape {raw.shape}. Every axis needs at least one entry.")
+        raise ValueError(
+            f"`{name}` must not be empty, got shape {raw.shape}. Every axis needs at least one entry."
+        )
     if ndim is not None and raw.ndim != ndim:
         raise ValueError(f"`{name}` must have {ndim} axes, got shape {raw.shape}. Reshape it.")
     if shape is not None and raw.shape != shape:
-        raise ValueError(f"`{name}` must have shape {shape}, got {raw.shape}. Both must describe the same problem.")
+        raise ValueError(
+            f"`{name}` must have shape {shape}, got {raw.shape}. Both must describe the same problem."
+        )
     result = np.array(raw, dtype=np.float64, order="C")
     if finite and not np.isfinite(result).all():
         where = tuple(int(i) for i in np.argwhere(~np.isfinite(result))[0])
-        raise ValueError(f"`{name}` must be finite, got {result[where]} at index {where}. Remove or mask such entries.")
+        raise ValueError(
+            f"`{name}` must be finite, got {result[where]} at index {where}. Remove or mask such entries."
+        )
     return result
 
 
@@ -60,9 +75,13 @@ def boolean_mask(value: Any, name: str, shape: tuple[int, ...]) -> Array:
     mask = array(value, name, shape=shape)
     if not np.isin(mask, (0.0, 1.0)).all():
         other = mask[~np.isin(mask, (0.0, 1.0))][0]
-        raise ValueError(f"`{name}` must hold only 0 and 1, got {other}. Mark an observed entry by 1, others by 0.")
+        raise ValueError(
+            f"`{name}` must hold only 0 and 1, got {other}. Mark an observed entry by 1, others by 0."
+        )
     if not mask.any():
-        raise ValueError(f"`{name}` must observe at least one entry, got all zero. Mark observed entries by 1.")
+        raise ValueError(
+            f"`{name}` must observe at least one entry, got all zero. Mark observed entries by 1."
+        )
     return mask
 
 
@@ -101,7 +120,9 @@ def integer(value: Any, name: str, *, least: int) -> int:
             raise TypeError
         n = operator.index(value)
     except TypeError:
-        raise TypeError(f"`{name}` must be an integer, got {value!r}. Give a whole number, at least {least}.") from None
+        raise TypeError(
+            f"`{name}` must be an integer, got {value!r}. Give a whole number, at least {least}."
+        ) from None
     if n < least:
         raise ValueError(f"`{name}` must be at least {least}, got {n}. Give a larger whole number.")
     return n
@@ -117,8 +138,10 @@ def one_of(value: Any, name: str, known: Iterable[str]) -> str:
 
 def layers(value: Any, name: str = "weights", *, batch: bool = False) -> list[Array]:
     """Layers [W_1, .., W_L] that chain: W_l has shape (n_l, n_{l-1})."""
-    if isinstance(value, np.ndarray) and value.ndim < 3 or not isinstance(value, (Sequence, np.ndarray)):
-        raise TypeError(f"`{name}` must be a sequence of matrices [W_1, ..., W_L], got {_brief(value)}. Put it in a list.")
+    if (isinstance(value, np.ndarray) and value.ndim < 3) or not isinstance(value, (Sequence, np.ndarray)):
+        raise TypeError(
+            f"`{name}` must be a sequence of matrices [W_1, ..., W_L], got {_brief(value)}. Put it in a list."
+        )
     if len(value) == 0:
         raise ValueError(f"`{name}` must hold at least one layer, got none. Give [W_1, ..., W_L].")
     result = []
@@ -135,9 +158,13 @@ def layers(value: Any, name: str = "weights", *, batch: bool = False) -> list[Ar
 def widths(value: Any, name: str = "widths") -> tuple[int, ...]:
     """Widths (n_0, .., n_L) of a network with at least one layer."""
     if isinstance(value, (str, bytes)) or not isinstance(value, (Sequence, np.ndarray)):
-        raise TypeError(f"`{name}` must be a sequence of integers (n_0, ..., n_L), got {_brief(value)}. List the widths.")
+        raise TypeError(
+            f"`{name}` must be a sequence of integers (n_0, ..., n_L), got {_brief(value)}. List the widths."
+        )
     if len(value) < 2:
-        raise ValueError(f"`{name}` must have at least two entries, got {len(value)}. Depth L needs n_0, ..., n_L.")
+        raise ValueError(
+            f"`{name}` must have at least two entries, got {len(value)}. Depth L needs n_0, ..., n_L."
+        )
     return tuple(integer(n, f"{name}[{i}]", least=1) for i, n in enumerate(value))
 
 
@@ -149,7 +176,9 @@ def time_span(value: Any, *, infinite: bool) -> tuple[float, float]:
     if not t1 > t0:
         raise ValueError(f"`t_span` must have t1 > t0, got ({t0}, {t1}). The flow runs forward in time.")
     if math.isinf(t1) and not infinite:
-        raise ValueError(f"`t_span` must be finite without `until`, got ({t0}, {t1}). Give until=dln.Until(...).")
+        raise ValueError(
+            f"`t_span` must be finite without `until`, got ({t0}, {t1}). Give until=dln.Until(...)."
+        )
     return t0, t1
 
 

@@ -55,8 +55,12 @@ def _add_experiment(run: argparse.ArgumentParser, arguments: Sequence[str]) -> N
 
     named = bool(arguments) and not arguments[0].startswith("-")
     name = arguments[0] if named else experiments.MAIN
-    run.add_argument("experiment", nargs="?", default=experiments.MAIN, choices=experiments.names(), metavar="EXPERIMENT")
-    run.add_argument("--output", type=Path, default=Path("dln-output"), metavar="FOLDER", help="where figure and result go")
+    run.add_argument(
+        "experiment", nargs="?", default=experiments.MAIN, choices=experiments.names(), metavar="EXPERIMENT"
+    )
+    run.add_argument(
+        "--output", type=Path, default=Path("dln-output"), metavar="FOLDER", help="where figure and result go"
+    )
     run.add_argument("--no-progress", dest="progress", action="store_false", help="no progress bar")
     run.description = f"Experiments: {', '.join(experiments.names())}."
     if name in experiments.names():
@@ -70,7 +74,9 @@ def _run(options: argparse.Namespace) -> int:
     outcome = experiments.load(options.experiment).run(options)
     from .plotting import save_figure
 
-    paths = [path for name, figure in outcome.figures.items() for path in save_figure(figure, options.output, name)]
+    paths = [
+        path for name, figure in outcome.figures.items() for path in save_figure(figure, options.output, name)
+    ]
     result = {
         "experiment": options.experiment,
         "title": outcome.title,
@@ -103,7 +109,7 @@ def _list(options: argparse.Namespace) -> int:
         "forms": flow.forms(),
         "costs": {name: cost.purpose for name, cost in costs.ALL.items()},
         "starts": {name: first(start.__doc__) for name, start in inits.ALL.items()},
-        "theorems": {name: "" for name in theorems.names()},
+        "theorems": dict.fromkeys(theorems.names(), ""),
     }
     if options.json:
         print(json.dumps(catalogue, indent=1))

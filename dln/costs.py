@@ -71,7 +71,9 @@ class Cost(ABC):
         result = checks.array(A, "A")
         if result.ndim < 2 or (self.shape is not None and result.shape[-2:] != self.shape):
             wanted = "(..., n_L, n_0)" if self.shape is None else f"(..., {self.shape[0]}, {self.shape[1]})"
-            raise ValueError(f"`A` must have shape {wanted}, got {result.shape}. The last two axes are the matrix.")
+            raise ValueError(
+                f"`A` must have shape {wanted}, got {result.shape}. The last two axes are the matrix."
+            )
         return result
 
     @property
@@ -133,7 +135,7 @@ class FullyObserved(Cost):
 
     def __init__(self, target: ArrayLike) -> None:
         self.target = checks.array(target, "target", ndim=2)
-        super().__init__(self.target.shape, self.target.size)  # type: ignore[arg-type]
+        super().__init__(self.target.shape, self.target.size)
 
     def _value(self, A: Array) -> Any:
         return 0.5 * np.sum((A - self.target) ** 2, axis=(-2, -1))
@@ -201,7 +203,7 @@ class MatrixCompletion(Cost):
         target = checks.array(target, "target", ndim=2, finite=False)
         self.mask = checks.boolean_mask(mask, "mask", target.shape)
         self.target = checks.array(np.where(self.mask == 1.0, target, 0.0), "target")
-        super().__init__(self.target.shape, int(self.mask.sum()))  # type: ignore[arg-type]
+        super().__init__(self.target.shape, int(self.mask.sum()))
 
     def _value(self, A: Array) -> Any:
         return 0.5 * np.sum((self.mask * (A - self.target)) ** 2, axis=(-2, -1))
@@ -460,7 +462,9 @@ class CrossEntropy(Cost):
         logits = A @ self.X
         top = logits.max(axis=-2, keepdims=True)
         log_sum = top + np.log(np.sum(np.exp(logits - top), axis=-2, keepdims=True))
-        return np.exp(logits - log_sum), (log_sum[..., 0, :] - logits[..., self.labels, np.arange(self.samples)])
+        return np.exp(logits - log_sum), (
+            log_sum[..., 0, :] - logits[..., self.labels, np.arange(self.samples)]
+        )
 
     def _value(self, A: Array) -> Any:
         return self._probabilities(A)[1].mean(axis=-1)
@@ -561,7 +565,9 @@ class Custom(Cost):
     def __init__(self, value: Callable[[Array], float], gradient: Callable[[Array], Array]) -> None:
         for name, function in (("value", value), ("gradient", gradient)):
             if not callable(function):
-                raise TypeError(f"`{name}` must be a function of the matrix A, got {function!r}. Give a callable.")
+                raise TypeError(
+                    f"`{name}` must be a function of the matrix A, got {function!r}. Give a callable."
+                )
         self.functions = (value, gradient)
         self._kernels: Any = None
         super().__init__(None, 0)
@@ -578,8 +584,10 @@ class Custom(Cost):
     def _gradient(self, A: Array) -> Array:
         G = self._each(self.functions[1], A)
         if G.shape != A.shape:
-            raise ValueError(f"`gradient` must return the shape of A, {A.shape}, got {G.shape}. Mend the function.")
-        return G  # type: ignore[no-any-return]
+            raise ValueError(
+                f"`gradient` must return the shape of A, {A.shape}, got {G.shape}. Mend the function."
+            )
+        return G
 
     def _hessian_vector(self, A: Array, D: Array) -> Array:
         size = np.linalg.norm(D)

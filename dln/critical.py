@@ -20,7 +20,15 @@ from .costs import Cost
 from .network import end_to_end, layer_gradients
 from .typing import Array
 
-__all__ = ["ActiveModes", "active_modes", "escape_speed", "gradient_norm", "is_minimum", "simplified", "slow_points"]
+__all__ = [
+    "ActiveModes",
+    "active_modes",
+    "escape_speed",
+    "gradient_norm",
+    "is_minimum",
+    "simplified",
+    "slow_points",
+]
 
 # Two neighbouring singular values belong to different groups if they differ by this factor.
 GAP = 10.0
@@ -66,7 +74,9 @@ class ActiveModes(NamedTuple):
     gap: float
 
 
-def active_modes(cost: Cost, A: Array, depth: int, weight_decay: float = 0.0, scale: float | None = None) -> ActiveModes:
+def active_modes(
+    cost: Cost, A: Array, depth: int, weight_decay: float = 0.0, scale: float | None = None
+) -> ActiveModes:
     """Active modes of A; `scale` is the singular value to which a rank of zero is compared."""
     U, s, Vt = np.linalg.svd(A, full_matrices=False)
     pairs = np.einsum("ij,jk->jik", U, Vt)
@@ -101,7 +111,8 @@ def escape_speed(gradient: Array, depth: int, modes: Sequence[int] = (0,)) -> fl
 
     .. math:: s_S = \Big(L \sum_{i \in S} s_i^{-2/(L-2)}\Big)^{-(L-2)/2}, \qquad s_{\{1\}} = L^{-(L-2)/2} s_1 ,
 
-    and for L = 2 the speed of a single mode is its singular value. The largest, optimal speed is that of the first mode.
+    and for L = 2 the speed of a single mode is its singular value. The first mode has the
+    largest speed.
 
     Parameters
     ----------
@@ -140,7 +151,9 @@ def escape_speed(gradient: Array, depth: int, modes: Sequence[int] = (0,)) -> fl
     chosen = sorted({checks.integer(mode, "modes", least=0) for mode in modes})
     s = np.linalg.svd(G, compute_uv=False)
     if not chosen or chosen[-1] >= len(s):
-        raise ValueError(f"`modes` must be among 0 .. {len(s) - 1}, got {tuple(modes)}. Choose singular modes of the gradient.")
+        raise ValueError(
+            f"`modes` must be among 0 .. {len(s) - 1}, got {tuple(modes)}. Choose singular modes of the gradient."
+        )
     s = s[chosen]
     if depth == 2 or s.min() == 0.0:
         return float(s.min())
@@ -162,8 +175,8 @@ def is_minimum(
 ) -> bool:
     """Whether a point at which the gradient with respect to the weights is small is a minimum rather than a saddle.
 
-    A network with a free neuron in every hidden layer (rank < widths) can grow a new mode along the top singular pair of
-    G = dC/dA, however small its gradient is: it is at a minimum only if s_1(G) is at most `small` (no decay), or
+    A network with a free neuron in every hidden layer (rank < widths) can grow a new mode along the top singular pair
+    of G = dC/dA, however small its gradient is: it is at a minimum only if s_1(G) is at most `small` (no decay), or
     at most `weight_decay` (two layers; J1-T4). Otherwise the lowest curvature decides.
     """
     G = cost.gradient(end_to_end(weights))

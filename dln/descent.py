@@ -141,14 +141,18 @@ def sgd(
     """
     problem = Problem.checked(cost, weights, weight_decay)
     if problem.cost.samples == 0:
-        raise ValueError(f"`cost` must have samples to draw from, got {problem.cost!r}. Use gradient_descent.")
+        raise ValueError(
+            f"`cost` must have samples to draw from, got {problem.cost!r}. Use gradient_descent."
+        )
     size = checks.integer(batch_size, "batch_size", least=1)
     if size > problem.cost.samples:
         raise ValueError(
             f"`batch_size` must be at most the number of samples, {problem.cost.samples}, got {size}. Draw fewer."
         )
     draw = {"replacement": _with_replacement, "shuffle": _shuffled}
-    stream = draw[checks.one_of(sampling, "sampling", draw)](checks.generator(rng), problem.cost.samples, size)
+    stream = draw[checks.one_of(sampling, "sampling", draw)](
+        checks.generator(rng), problem.cost.samples, size
+    )
     run = _Descent(problem, learning_rate, steps, momentum, every, keep_weights)
     return run.trajectory("sgd", stream, size, progress)
 
@@ -162,7 +166,7 @@ def _with_replacement(random: np.random.Generator, samples: int, size: int) -> A
 
 
 def _shuffled(random: np.random.Generator, samples: int, size: int) -> Any:
-    def batches() -> Iterator[Array]:
+    def batches() -> Iterator[Any]:
         while True:
             order = random.permutation(samples)
             yield from order[: samples // size * size].reshape(-1, size)
@@ -175,14 +179,22 @@ class _Descent:
     """A checked run of descent."""
 
     def __init__(
-        self, problem: Problem, learning_rate: Any, steps: Any, momentum: Any, every: Any, keep_weights: bool | None
+        self,
+        problem: Problem,
+        learning_rate: Any,
+        steps: Any,
+        momentum: Any,
+        every: Any,
+        keep_weights: bool | None,
     ) -> None:
         self.problem = problem
         self.learning_rate = checks.positive(learning_rate, "learning_rate")
         self.steps = checks.integer(steps, "steps", least=1)
         self.momentum = checks.nonnegative(momentum, "momentum")
         if self.momentum >= 1.0:
-            raise ValueError(f"`momentum` must be in [0, 1), got {self.momentum}. At 1 nothing is ever forgotten.")
+            raise ValueError(
+                f"`momentum` must be in [0, 1), got {self.momentum}. At 1 nothing is ever forgotten."
+            )
         self.every = checks.integer(every, "every", least=1)
         self.rows = self.steps // self.every + 1
         size = self.rows * problem.parameters * 8
@@ -223,13 +235,24 @@ class _Descent:
                 try:
                     drawn = no_samples if stream is None else stream(count)
                     code = descend(
-                        *system.arguments, y, buffer, scratch, drawn, out, measured, int(self.keep), control, count
+                        *system.arguments,
+                        y,
+                        buffer,
+                        scratch,
+                        drawn,
+                        out,
+                        measured,
+                        int(self.keep),
+                        control,
+                        count,
                     )
                 except KeyboardInterrupt:
                     status = "interrupted"
                     break
                 if (failure := problem.cost.failure()) is not None:
-                    status = "interrupted" if isinstance(failure, KeyboardInterrupt) else f"failed: {failure!r}"
+                    status = (
+                        "interrupted" if isinstance(failure, KeyboardInterrupt) else f"failed: {failure!r}"
+                    )
                     break
                 if code == core.NOT_FINITE:
                     status = "not_finite"

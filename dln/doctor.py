@@ -19,11 +19,17 @@ def findings() -> dict[str, str]:
 
     folder = cache_folder()
     kernels = list(folder.rglob("*.nbc"))
-    facts = {"dln": importlib.metadata.version("dln"), "python": platform.python_version(), "machine": _machine()}
+    facts = {
+        "dln": importlib.metadata.version("dln"),
+        "python": platform.python_version(),
+        "machine": _machine(),
+    }
     for package in PACKAGES:
         facts[package] = importlib.metadata.version(package)
     size = sum(path.stat().st_size for path in kernels) / 1e6
-    facts["compiled kernels"] = f"{len(kernels)} in {folder} ({size:.1f} MB)" if kernels else f"none yet in {folder}"
+    facts["compiled kernels"] = (
+        f"{len(kernels)} in {folder} ({size:.1f} MB)" if kernels else f"none yet in {folder}"
+    )
     facts["BLAS"] = _blas()
     facts["GPU"] = _gpu()
     return facts
@@ -49,7 +55,7 @@ def _gpu() -> str:
     if importlib.util.find_spec("cupy") is None:
         return "not used: CuPy is not installed (extra cuda13)"
     try:
-        import cupy  # type: ignore[import-not-found]
+        import cupy
 
         properties = cupy.cuda.runtime.getDeviceProperties(0)
         return f"usable: {properties['name'].decode()}"

@@ -18,8 +18,8 @@ MISSING = ("", "nan", "na", "n/a", "null", "none")
 def read_matrix(path: str | Path) -> tuple[Array, Array]:
     """Matrix of a file and the mask of its known entries; unknown ones are 0 in the matrix.
 
-    A .csv file has one row a line, its cells separated by commas, semicolons or tabs; a first line without any number is
-    taken for a header. A .npz file holds the matrix as ``target`` (or as its only array) and optionally ``mask``.
+    A .csv file has one row a line, its cells separated by commas, semicolons or tabs; a first line without any number
+    is taken for a header. A .npz file holds the matrix as ``target`` (or as its only array) and optionally ``mask``.
 
     Parameters
     ----------
@@ -36,22 +36,30 @@ def read_matrix(path: str | Path) -> tuple[Array, Array]:
     FileNotFoundError
         If there is no such file.
     ValueError
-        If the file is empty, ragged, holds something other than numbers, or knows no entry; the message names file, line
-        and cell.
+        If the file is empty, ragged, holds something other than numbers, or knows no entry; the message names file,
+        line and cell.
     """
     source = Path(path)
     if not source.is_file():
-        raise FileNotFoundError(f"`path` must be a file, got {str(source)!r}, which does not exist. Check the name.")
+        raise FileNotFoundError(
+            f"`path` must be a file, got {str(source)!r}, which does not exist. Check the name."
+        )
     readers = {".csv": _read_csv, ".npy": _read_npy, ".npz": _read_npz}
     if source.suffix.lower() not in readers:
-        raise ValueError(f"`path` must end in .csv, .npy or .npz, got {str(source)!r}. Save the matrix in one of these.")
+        raise ValueError(
+            f"`path` must end in .csv, .npy or .npz, got {str(source)!r}. Save the matrix in one of these."
+        )
     if source.stat().st_size == 0:
         raise ValueError(f"`path` must hold a matrix, got {str(source)!r}, which is empty.")
     values, mask = readers[source.suffix.lower()](source)
     values = checks.array(values, str(source), ndim=2, finite=False)
-    known = ~np.isnan(values) if mask is None else checks.boolean_mask(mask, f"{source}[mask]", values.shape) == 1
+    known = (
+        ~np.isnan(values) if mask is None else checks.boolean_mask(mask, f"{source}[mask]", values.shape) == 1
+    )
     if not known.any():
-        raise ValueError(f"`path` must hold at least one known entry, got {str(source)!r}, where every cell is missing.")
+        raise ValueError(
+            f"`path` must hold at least one known entry, got {str(source)!r}, where every cell is missing."
+        )
     matrix = checks.array(np.where(known, values, 0.0), str(source))
     return matrix, known.astype(np.float64)
 
@@ -60,9 +68,13 @@ def _read_csv(source: Path) -> tuple[Array, None]:
     try:
         text = source.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
-        raise ValueError(f"`path` must be a text file, got {str(source)!r} ({error}). Save it as UTF-8 .csv.") from error
+        raise ValueError(
+            f"`path` must be a text file, got {str(source)!r} ({error}). Save it as UTF-8 .csv."
+        ) from error
     delimiter = max(",;\t", key=text.count)
-    lines = [(n, row) for n, row in enumerate(csv.reader(text.splitlines(), delimiter=delimiter), start=1) if row]
+    lines = [
+        (n, row) for n, row in enumerate(csv.reader(text.splitlines(), delimiter=delimiter), start=1) if row
+    ]
     if not lines:
         raise ValueError(f"`path` must hold a matrix, got {str(source)!r}, which has no rows.")
     if len(lines) > 1 and all(cell.strip() and _number(cell) is None for cell in lines[0][1]):
@@ -100,7 +112,9 @@ def _read_npy(source: Path) -> tuple[Array, None]:
 def _read_npz(source: Path) -> tuple[Array, Array | None]:
     file = _load(source)
     if "target" not in file and len(file) != 1:
-        raise ValueError(f"`path` must hold an array named 'target', got {sorted(file)} in {str(source)!r}. Rename it.")
+        raise ValueError(
+            f"`path` must hold an array named 'target', got {sorted(file)} in {str(source)!r}. Rename it."
+        )
     target = file["target"] if "target" in file else next(iter(file.values()))
     return target, file.get("mask") if "target" in file else None
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from . import checks, critical, form as forms_
+from . import checks, critical
+from . import form as forms_
 from .costs import Cost
 from .problem import Problem, Until
 from .progress import bar
@@ -36,7 +37,7 @@ MESSAGES = {
     "rank": "As many modes as asked for are active.",
     "saddle": "As many saddles as asked for are visited; the run ends at the slowest point of the last.",
     "max_steps": "max_steps = {max_steps} steps did not reach the end. Raise max_steps or rtol, or shorten t_span.",
-    "underflow": "The step became smaller than the spacing of the numbers at t = {t:.6g}. Shorten t_span, or raise rtol.",
+    "underflow": "The step fell below the spacing of the numbers at t = {t:.6g}. Shorten t_span, or raise rtol.",
     "not_finite": "The state overflowed at t = {t:.6g}. Take a smaller step, or an adaptive method.",
     "stationary": "The start is a critical point: nothing moves. Perturb it, or give a finite t_span.",
     "at_rest": "The flow came to rest at t = {t:.6g} without meeting `until`. Ask for what this problem can reach.",
@@ -148,10 +149,21 @@ def gradient_flow(
 class _Options:
     """How a flow is integrated: what it takes to continue it from any of its points."""
 
-    def __init__(self, *, tableau: Tableau, form: str, rtol: float, atol: float, step: float | None, max_steps: int) -> None:
-        self.tableau, self.form, self.rtol, self.atol, self.step, self.max_steps = tableau, form, rtol, atol, step, max_steps
+    def __init__(
+        self, *, tableau: Tableau, form: str, rtol: float, atol: float, step: float | None, max_steps: int
+    ) -> None:
+        self.tableau, self.form, self.rtol, self.atol, self.step, self.max_steps = (
+            tableau,
+            form,
+            rtol,
+            atol,
+            step,
+            max_steps,
+        )
 
-    def integration(self, problem: Problem, span: tuple[float, float], times: Array | None, keep: bool, **more: Any) -> Integration:
+    def integration(
+        self, problem: Problem, span: tuple[float, float], times: Array | None, keep: bool, **more: Any
+    ) -> Integration:
         from .backends.integrate import Integration
         from .backends.system import System
 
@@ -187,7 +199,7 @@ def _run(
     t, rows, measured = integration.saved()
     widths, name = problem.widths, status.split(":")[0]
     layers = forms_.ALL[options.form].layers(rows, widths) if keep else None
-    message = MESSAGES[name] if name in MESSAGES else f"The cost's own code {status}."
+    message = MESSAGES.get(name, f"The cost's own code {status}.")
     trajectory = Trajectory(
         t=t,
         end_to_end=_end_to_end(layers) if layers is not None else rows.reshape(-1, widths[-1], widths[0]),
@@ -252,7 +264,12 @@ class _Watch:
             return "at_rest" if self._at_minimum(integration, REST * self.first) else ""
         if until.rank is not None:
             _, A = self._point(integration)
-            if critical.active_modes(self.problem.cost, A, self.problem.depth, self.problem.weight_decay).rank >= until.rank:
+            if (
+                critical.active_modes(
+                    self.problem.cost, A, self.problem.depth, self.problem.weight_decay
+                ).rank
+                >= until.rank
+            ):
                 return "rank"
         if until.saddle is not None:
             visited = critical.slow_points(integration.turns())
@@ -282,7 +299,9 @@ class _Watch:
         assert layers is not None
         joined = None
         if trajectory.weights is not None:
-            joined = tuple(np.concatenate([W[keep], w[None]]) for W, w in zip(trajectory.weights, layers, strict=True))
+            joined = tuple(
+                np.concatenate([W[keep], w[None]]) for W, w in zip(trajectory.weights, layers, strict=True)
+            )
         measured = trajectory.measured
         if measured is not None:
             cost = trajectory.cost_function.value(_end_to_end(layers))
@@ -308,14 +327,16 @@ def _end_to_end(layers: Any) -> Array:
 def methods() -> dict[str, str]:
     """Names of the integration methods, each with its authors, order and purpose."""
     return {
-        name: f"{tableau.title}, order {tableau.order}, {'adaptive' if tableau.adaptive else 'fixed step'}: {tableau.purpose}"
-        for name, tableau in TABLEAUX.items()
+        name: f"{m.title}, order {m.order}, {'adaptive' if m.adaptive else 'fixed step'}: {m.purpose}"
+        for name, m in TABLEAUX.items()
     }
 
 
 def forms() -> dict[str, str]:
     """Names of the forms of the flow, each with its purpose."""
-    return {name: f"{'exact' if form.exact else 'truncated'}: {form.purpose}" for name, form in forms_.ALL.items()}
+    return {
+        name: f"{'exact' if form.exact else 'truncated'}: {form.purpose}" for name, form in forms_.ALL.items()
+    }
 
 
 def continuation(
@@ -326,7 +347,12 @@ def continuation(
         return None
     tableau = TABLEAUX[method]
     options = _Options(
-        tableau=tableau, form="weights", rtol=stats["rtol"], atol=stats["atol"], step=stats["step"], max_steps=MAX_STEPS
+        tableau=tableau,
+        form="weights",
+        rtol=stats["rtol"],
+        atol=stats["atol"],
+        step=stats["step"],
+        max_steps=MAX_STEPS,
     )
     return _continuation(cost, weight_decay, options)
 
@@ -341,7 +367,9 @@ def _continuation(
         integration = options.integration(problem, (since, float(times[-1])), times, True)
         status = integration.run(lambda *_: "", lambda *_: None)
         if status != "finished":
-            raise RuntimeError(f"the flow could not be continued to t = {times[-1]:g}: it ended with status {status!r}")
+            raise RuntimeError(
+                f"the flow could not be continued to t = {times[-1]:g}: it ended with status {status!r}"
+            )
         return list(forms_.ALL[options.form].layers(integration.saved()[1], problem.widths))
 
     return layers_at
@@ -357,17 +385,25 @@ def _tableau(method: Any, rtol: float) -> Tableau:
 def _step(step: Any, tableau: Tableau) -> float | None:
     if tableau.adaptive:
         if step is not None:
-            raise ValueError(f"`step` must be left out with the adaptive method {tableau.name!r}, got {step!r}. Set rtol.")
+            raise ValueError(
+                f"`step` must be left out with the adaptive method {tableau.name!r}, got {step!r}. Set rtol."
+            )
         return None
     if step is None:
-        raise ValueError(f"`step` must be given with the method {tableau.name!r}, got None. It steps at a fixed size.")
+        raise ValueError(
+            f"`step` must be given with the method {tableau.name!r}, got None. It steps at a fixed size."
+        )
     return checks.positive(step, "step")
 
 
 def _output_times(t_eval: ArrayLike, span: tuple[float, float]) -> Array:
     times = checks.array(t_eval, "t_eval", ndim=1)
     if (np.diff(times) <= 0).any():
-        raise ValueError("`t_eval` must increase strictly, got repeated or falling times. Sort it with np.unique.")
+        raise ValueError(
+            "`t_eval` must increase strictly, got repeated or falling times. Sort it with np.unique."
+        )
     if times[0] < span[0] or times[-1] > span[1]:
-        raise ValueError(f"`t_eval` must lie in t_span = {span}, got {times[0]:g} .. {times[-1]:g}. Widen t_span.")
+        raise ValueError(
+            f"`t_eval` must lie in t_span = {span}, got {times[0]:g} .. {times[-1]:g}. Widen t_span."
+        )
     return times

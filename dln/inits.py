@@ -61,7 +61,9 @@ def gaussian(
     scales = {"std": std, "gamma": gamma, "rho": rho}
     given = [name for name, scale in scales.items() if scale is not None]
     if len(given) != 1:
-        raise ValueError(f"`std`, `gamma`, `rho`: exactly one must be given, got {given or 'none'}. Choose one scale.")
+        raise ValueError(
+            f"`std`, `gamma`, `rho`: exactly one must be given, got {given or 'none'}. Choose one scale."
+        )
     if std is None and len(n) < 3:
         raise ValueError(f"`{given[0]}` must come with a hidden layer, got widths {n}. Give std instead.")
     if std is not None:
@@ -108,7 +110,9 @@ def orthogonal(widths: Sequence[int], *, scale: float, rng: RNG = None) -> list[
     return [np.ascontiguousarray(W) for W in layers]
 
 
-def balanced(A: ArrayLike, depth: int, *, widths: Sequence[int] | None = None, rng: RNG = None) -> list[Array]:
+def balanced(
+    A: ArrayLike, depth: int, *, widths: Sequence[int] | None = None, rng: RNG = None
+) -> list[Array]:
     r"""Balanced layers with product A: :math:`W_l = O_l S^{1/L} O_{l-1}^T` for :math:`A = U S V^T`, O_0 = V, O_L = U.
 
     These are the factors of least :math:`\sum_l \|W_l\|_F^2`. The hidden O_l are random matrices with orthonormal
@@ -147,7 +151,10 @@ def balanced(A: ArrayLike, depth: int, *, widths: Sequence[int] | None = None, r
     n = _widths_around(A.shape, depth, widths, rank)
     random = checks.generator(rng)
     bases = [Vt[:rank].T, *(_orthonormal(w, rank, random) for w in n[1:-1]), U[:, :rank]]
-    return [(after * s[:rank] ** (1 / depth)) @ before.T for before, after in zip(bases[:-1], bases[1:], strict=True)]
+    return [
+        (after * s[:rank] ** (1 / depth)) @ before.T
+        for before, after in zip(bases[:-1], bases[1:], strict=True)
+    ]
 
 
 def lambda_balanced(widths: Sequence[int], balance: float, *, scale: float, rng: RNG = None) -> list[Array]:
@@ -185,7 +192,9 @@ def lambda_balanced(widths: Sequence[int], balance: float, *, scale: float, rng:
     kappa = checks.number(balance, "balance")
     scale = checks.positive(scale, "scale")
     if len(n) != 3:
-        raise ValueError(f"`widths` must describe two layers (n_0, w, n_2), got {n}. This start is for depth 2.")
+        raise ValueError(
+            f"`widths` must describe two layers (n_0, w, n_2), got {n}. This start is for depth 2."
+        )
     n_0, w, n_2 = n
     random = checks.generator(rng)
     if kappa == 0:
@@ -193,7 +202,9 @@ def lambda_balanced(widths: Sequence[int], balance: float, *, scale: float, rng:
         return balanced(A, 2, widths=n, rng=random)
     side, room = ("n_2", n_2) if kappa > 0 else ("n_0", n_0)
     if w > room:
-        raise ValueError(f"`balance` = {kappa:g} must come with w <= {side}, got widths {n}. Narrow the hidden layer.")
+        raise ValueError(
+            f"`balance` = {kappa:g} must come with w <= {side}, got widths {n}. Narrow the hidden layer."
+        )
     light = scale / max(w, n_0 + n_2 - room) ** 0.5 * random.standard_normal((w, n_0 + n_2 - room))
     # heavy^T heavy = light light^T + |kappa| I has the root P diag(sqrt(s^2 + |kappa|)) P^T.
     P, s, _ = np.linalg.svd(light, full_matrices=True)
@@ -203,7 +214,9 @@ def lambda_balanced(widths: Sequence[int], balance: float, *, scale: float, rng:
     return [light, heavy] if kappa > 0 else [np.ascontiguousarray(heavy.T), np.ascontiguousarray(light.T)]
 
 
-def aligned(target: ArrayLike, depth: int, *, scale: float, widths: Sequence[int] | None = None) -> list[Array]:
+def aligned(
+    target: ArrayLike, depth: int, *, scale: float, widths: Sequence[int] | None = None
+) -> list[Array]:
     r"""Balanced layers whose product has the singular vectors of `target`, every singular value being `scale`.
 
     Layer l carries each mode at :math:`u_0 = \text{scale}^{1/L}`, so the modes move independently (theory F-6).
@@ -240,16 +253,22 @@ def aligned(target: ArrayLike, depth: int, *, scale: float, widths: Sequence[int
     return [u * (after @ before.T) for before, after in zip(bases[:-1], bases[1:], strict=True)]
 
 
-def _widths_around(shape: tuple[int, ...], depth: int, given: Sequence[int] | None, least: int) -> tuple[int, ...]:
+def _widths_around(
+    shape: tuple[int, ...], depth: int, given: Sequence[int] | None, least: int
+) -> tuple[int, ...]:
     """Widths of a network of this depth whose product has this shape and whose hidden layers hold `least` modes."""
     n_L, n_0 = shape
     if given is None:
         return (n_0, *[min(n_0, n_L)] * (depth - 1), n_L)
     n = checks.widths(given)
     if len(n) != depth + 1 or n[0] != n_0 or n[-1] != n_L:
-        raise ValueError(f"`widths` must be (n_0, ..., n_L) = ({n_0}, ..., {n_L}) with {depth + 1} entries, got {n}.")
+        raise ValueError(
+            f"`widths` must be (n_0, ..., n_L) = ({n_0}, ..., {n_L}) with {depth + 1} entries, got {n}."
+        )
     if min(n[1:-1], default=least) < least:
-        raise ValueError(f"`widths` must be at least {least} in every hidden layer, got {n}. Widen the network.")
+        raise ValueError(
+            f"`widths` must be at least {least} in every hidden layer, got {n}. Widen the network."
+        )
     return n
 
 

@@ -12,7 +12,16 @@ import numpy as np
 
 from .typing import Array
 
-__all__ = ["end_to_end", "forward_products", "layer_gradients", "balances", "rotate", "include", "end_to_end_velocity", "tangent_bound"]
+__all__ = [
+    "end_to_end",
+    "forward_products",
+    "layer_gradients",
+    "balances",
+    "rotate",
+    "include",
+    "end_to_end_velocity",
+    "tangent_bound",
+]
 
 
 def _transpose(M: Array) -> Array:
@@ -79,7 +88,7 @@ def include(weights: Sequence[Array], hidden: Sequence[int]) -> list[Array]:
     columns = [weights[0].shape[-1], *hidden]
     padded = []
     for W, n, m in zip(weights, rows, columns, strict=True):
-        V = np.zeros((*W.shape[:-2], n, m))
+        V = np.zeros((*W.shape[:-2], n, m), dtype=W.dtype)
         V[..., : W.shape[-2], : W.shape[-1]] = W
         padded.append(V)
     return padded
@@ -100,8 +109,14 @@ def end_to_end_velocity(weights: Sequence[Array], G: Array) -> Array:
     return velocity
 
 
+def _spectral(M: Array) -> float:
+    return float(np.linalg.norm(M, 2))
+
+
 def tangent_bound(weights: Sequence[Array]) -> float:
     r"""Upper bound of the neural tangent kernel, :math:`\sum_l \|B_l\|_{op}^2 \|F_{l-1}\|_{op}^2`."""
     forward = [np.linalg.norm(F, 2) for F in forward_products(weights)[:-1]]
-    backward = [np.linalg.norm(B, 2) for B in forward_products([_transpose(W) for W in reversed(weights)])[:-1]]
+    backward = [
+        np.linalg.norm(B, 2) for B in forward_products([_transpose(W) for W in reversed(weights)])[:-1]
+    ]
     return float(np.sum(np.square([1.0, *forward]) * np.square([*reversed(backward), 1.0])))

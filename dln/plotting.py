@@ -6,15 +6,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from .saddles import Saddle, find_saddles
 from .trajectory import Trajectory
 from .typing import Array
 
 __all__ = ["plot_cost", "plot_trajectory", "save_figure", "shade_plateaus"]
 
-STYLE = {"svg.hashsalt": "dln", "figure.dpi": 130, "axes.spines.top": False, "axes.spines.right": False, "font.size": 9}
+STYLE = {
+    "svg.hashsalt": "dln",
+    "figure.dpi": 130,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "font.size": 9,
+}
 
 
 def colour(mode: int) -> Any:
@@ -24,7 +28,9 @@ def colour(mode: int) -> Any:
     return colormaps["tab10"](mode % 10)
 
 
-def plot_trajectory(trajectory: Trajectory, ax: Any = None, *, saddles: Sequence[Saddle] | None = None) -> Any:
+def plot_trajectory(
+    trajectory: Trajectory, ax: Any = None, *, saddles: Sequence[Saddle] | None = None
+) -> Any:
     """Singular values of A against time, plateaus shaded and labelled with their rank; returns the axes."""
     ax = _axes(ax)
     for mode, s in enumerate(trajectory.singular_values.T):
@@ -37,7 +43,11 @@ def plot_trajectory(trajectory: Trajectory, ax: Any = None, *, saddles: Sequence
 
 
 def plot_cost(
-    trajectory: Trajectory, ax: Any = None, *, test_cost: Array | None = None, saddles: Sequence[Saddle] | None = None
+    trajectory: Trajectory,
+    ax: Any = None,
+    *,
+    test_cost: Array | None = None,
+    saddles: Sequence[Saddle] | None = None,
 ) -> Any:
     """Cost, and where given test cost, against time on a logarithmic scale, plateaus shaded; returns the axes."""
     ax = _axes(ax)

@@ -27,7 +27,9 @@ class Problem:
     def checked(cost: Any, weights: Layers, weight_decay: Any) -> Problem:
         """The problem, or an error that names what does not fit."""
         if not isinstance(cost, Cost):
-            raise TypeError(f"`cost` must be a cost from dln.costs, got {type(cost).__name__}. Wrap it in dln.costs.Custom.")
+            raise TypeError(
+                f"`cost` must be a cost from dln.costs, got {type(cost).__name__}. Wrap it in dln.costs.Custom."
+            )
         layers = checks.layers(weights)
         shape = (layers[-1].shape[0], layers[0].shape[1])
         if cost.shape is not None and cost.shape != shape:
@@ -89,7 +91,9 @@ class Until:
 
     def __post_init__(self) -> None:
         if all(getattr(self, field.name) is None for field in fields(self)):
-            raise ValueError("`until` must have at least one condition, got none. Give cost, gradient_norm, rank or saddle.")
+            raise ValueError(
+                "`until` must have at least one condition, got none. Give cost, gradient_norm, rank or saddle."
+            )
         if self.cost is not None:
             checks.number(self.cost, "until.cost")
         if self.gradient_norm is not None:

@@ -79,7 +79,9 @@ class Trajectory:
     stats: Mapping[str, Any] = field(default_factory=dict)
     t_start: float = 0.0
     start: tuple[Array, ...] = ()  # the layers at t_start, also where `weights` is None
-    extrema: Array = field(default_factory=lambda: np.empty((0, 3)))  # turns of log rate: time, log rate, objective
+    extrema: Array = field(
+        default_factory=lambda: np.empty((0, 3))
+    )  # turns of log rate: time, log rate, objective
     measured: Array | None = None  # (T, 3) cost, objective, dissipation where weights is None
     continue_from: Continue | None = None
 
@@ -114,18 +116,20 @@ class Trajectory:
     def gradient_norm(self) -> Array:
         """Frobenius norm of the gradient of the objective with respect to the weights, shape (T,)."""
         if self.weights is not None:
-            return critical.gradient_norm(self.cost_function, self.weights, self.weight_decay)
-        return np.sqrt(self._measured()[:, 2])
+            return np.asarray(critical.gradient_norm(self.cost_function, self.weights, self.weight_decay))
+        return np.asarray(np.sqrt(self._measured()[:, 2]))
 
     def _measured(self) -> Array:
         if self.measured is None:
-            raise ValueError("`weights` must have been kept for this quantity, got None. Run again with keep_weights=True.")
+            raise ValueError(
+                "`weights` must have been kept for this quantity, got None. Run again with keep_weights=True."
+            )
         return self.measured
 
     @cached_property
     def singular_values(self) -> Array:
         """Singular values of A at the saved times, shape (T, min(n_L, n_0)), the largest first."""
-        return np.linalg.svd(self.end_to_end, compute_uv=False)
+        return np.asarray(np.linalg.svd(self.end_to_end, compute_uv=False))
 
     def rank(self, tol: float = 1e-3) -> Array:
         """Number of singular values of A above `tol` times the largest over the whole run, shape (T,)."""
@@ -135,7 +139,9 @@ class Trajectory:
     def balancedness(self) -> Array:
         r"""Largest relative imbalance, :math:`\max_l \|D_l\|_F / (\|W_{l+1}\|_F^2 + \|W_l\|_F^2)`, shape (T,)."""
         if self.weights is None:
-            raise ValueError("`weights` must have been kept for this quantity, got None. Run again with keep_weights=True.")
+            raise ValueError(
+                "`weights` must have been kept for this quantity, got None. Run again with keep_weights=True."
+            )
         if self.depth == 1:
             return np.zeros(len(self.t))
         sizes = [np.sum(W**2, axis=(-2, -1)) for W in self.weights]
@@ -248,18 +254,25 @@ class Trajectory:
         """Read a run that `save` wrote; give `cost` if it was a Custom one."""
         source = Path(path)
         if not source.is_file():
-            raise FileNotFoundError(f"`path` must be a saved trajectory, got {str(source)!r}, which does not exist. Check the name.")
+            raise FileNotFoundError(
+                f"`path` must be a saved trajectory, got {str(source)!r}, which does not exist. Check the name."
+            )
         try:
             with np.load(source, allow_pickle=False) as file:
                 arrays = {name: file[name] for name in file.files}
             header = json.loads(str(arrays["header"]))
         except Exception as error:
-            raise ValueError(f"`path` must be a file that Trajectory.save wrote, got {str(source)!r} ({error}).") from error
+            raise ValueError(
+                f"`path` must be a file that Trajectory.save wrote, got {str(source)!r} ({error})."
+            ) from error
         if cost is None:
             cost = _restore_cost(header.pop("cost"), arrays)
         else:
             header.pop("cost")
-        layers = [tuple(arrays[f"{kind}_{l}"] for l in range(header["depth"]) if f"{kind}_{l}" in arrays) for kind in ("weights", "start")]
+        layers = [
+            tuple(arrays[f"{kind}_{l}"] for l in range(header["depth"]) if f"{kind}_{l}" in arrays)
+            for kind in ("weights", "start")
+        ]
         from .flow import continuation
 
         return Trajectory(
@@ -295,7 +308,8 @@ class Trajectory:
 
 
 _SCALARS = (
-    "depth", "weight_decay", "status", "message", "nfev", "n_steps", "method", "form", "form_error", "state_size", "t_start",
+    "depth", "weight_decay", "status", "message", "nfev", "n_steps", "method", "form", "form_error", "state_size",
+    "t_start",
 )  # fmt: skip
 
 
@@ -312,8 +326,10 @@ def _interpolate(t: Array, values: Array, times: Array) -> Array:
 def _restore_cost(record: Mapping[str, Any], arrays: Mapping[str, Any]) -> Cost:
     kind = costs.ALL.get(record["name"])
     if kind is None or kind is costs.Custom:
-        raise ValueError(f"`cost` must be given to load a trajectory of a {record['name']} cost. Pass cost=...")
+        raise ValueError(
+            f"`cost` must be given to load a trajectory of a {record['name']} cost. Pass cost=..."
+        )
     values = [arrays[f"cost_{name}"] for name in kind.arguments]
-    restored = kind(*(int(v) if v.ndim == 0 else v for v in values))
+    restored: Cost = kind(*(int(v) if v.ndim == 0 else v for v in values))  # type: ignore[arg-type]
     restored.scale = record["scale"]
     return restored

@@ -12,4 +12,4 @@ __all__ = ["Array", "ArrayLike", "Layers", "RNG"]
 
 Array: TypeAlias = NDArray[np.float64]
 Layers: TypeAlias = Sequence[ArrayLike]
-RNG: TypeAlias = None | int | np.random.SeedSequence | np.random.Generator
+RNG: TypeAlias = int | np.random.SeedSequence | np.random.Generator | None

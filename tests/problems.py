@@ -12,7 +12,10 @@ from dln import network
 
 def small_start(widths, alpha, rng):
     """Layers alpha N(0,1) / sqrt(max(n_l, n_{l-1}))."""
-    return [alpha * rng.standard_normal((a, b)) / np.sqrt(max(a, b)) for a, b in zip(widths[1:], widths, strict=False)]
+    return [
+        alpha * rng.standard_normal((a, b)) / np.sqrt(max(a, b))
+        for a, b in zip(widths[1:], widths, strict=False)
+    ]
 
 
 def target(n, singular_values, rng):
@@ -104,7 +107,9 @@ def mode_time(a, s):
 
 def mode_value(t, a0, s):
     """Value at time t of an aligned mode of depth 3 that starts at a0."""
-    return brentq(lambda a: mode_time(a, s) - mode_time(a0, s) - t, a0, s * (1 - 1e-12), xtol=1e-15, rtol=1e-15)
+    return brentq(
+        lambda a: mode_time(a, s) - mode_time(a0, s) - t, a0, s * (1 - 1e-12), xtol=1e-15, rtol=1e-15
+    )
 
 
 def error(trajectory, exact):

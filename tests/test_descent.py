@@ -91,7 +91,9 @@ def test_runs_without_kept_weights_agree():
     cost = dln.costs.FullyObserved(rng.standard_normal((3, 3)))
     weights = P.small_start((3, 4, 3), 0.5, rng)
     options = {"weight_decay": 0.1, "every": 10}
-    full, bare = (dln.gradient_descent(cost, weights, 0.05, 105, keep_weights=keep, **options) for keep in (True, False))
+    full, bare = (
+        dln.gradient_descent(cost, weights, 0.05, 105, keep_weights=keep, **options) for keep in (True, False)
+    )
     assert len(full.t) == 11
     assert bare.weights is None
     for name in ("t", "end_to_end", "objective", "gradient_norm"):

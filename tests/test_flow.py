@@ -76,7 +76,9 @@ def test_order_at_the_ends_of_steps_and_between(monkeypatch, method, problem):
     for n in STEPS[method][problem]:
         h = T / n
         every = max(1, n // 50)
-        times = np.array([*((np.arange(0, n, every) + 0.37) * h), T])  # between steps, and the end of the last
+        times = np.array(
+            [*((np.arange(0, n, every) + 0.37) * h), T]
+        )  # between steps, and the end of the last
         run = dln.gradient_flow(cost, weights, (0.0, T), method=method, step=h, t_eval=times)
         truth = exact(times)
         assert run.n_steps == n
@@ -114,7 +116,7 @@ def test_error_is_proportional_to_the_tolerance(watched, method):
         errors.append(P.error(run, exact) / size)
     ratio = errors / TOLERANCES
     assert 0.9 < P.slope(TOLERANCES, errors) < 1.3
-    assert 1 / 200 < ratio.min()
+    assert ratio.min() > 1 / 200
     assert ratio.max() < 200
 
 
@@ -285,7 +287,8 @@ def test_runs_without_kept_weights_measure_the_same():
     cost = dln.costs.FullyObserved(rng.standard_normal((3, 2)))
     weights = P.small_start((2, 4, 3), 0.5, rng)
     full, bare = (
-        dln.gradient_flow(cost, weights, (0.0, 4.0), weight_decay=0.1, keep_weights=keep) for keep in (True, False)
+        dln.gradient_flow(cost, weights, (0.0, 4.0), weight_decay=0.1, keep_weights=keep)
+        for keep in (True, False)
     )
     for name in ("t", "end_to_end", "cost", "objective", "gradient_norm"):
         assert np.allclose(getattr(full, name), getattr(bare, name), rtol=1e-9, atol=1e-12)
@@ -304,6 +307,8 @@ def test_weight_decay_shrinks_to_the_soft_threshold():
     rng = np.random.default_rng(9)
     cost = dln.costs.FullyObserved(P.target(4, (3.0, 2.0, 0.2), rng))
     weights = P.small_start((4, 6, 4), 0.3, rng)
-    run = dln.gradient_flow(cost, weights, (0.0, np.inf), weight_decay=0.5, until=dln.Until(gradient_norm=1e-9))
+    run = dln.gradient_flow(
+        cost, weights, (0.0, np.inf), weight_decay=0.5, until=dln.Until(gradient_norm=1e-9)
+    )
     U, s, Vt = np.linalg.svd(cost.target)
     assert np.abs(run.end_to_end[-1] - (U * np.maximum(s - 0.5, 0)) @ Vt).max() < 1e-7

@@ -55,7 +55,9 @@ def test_balanced_factors_are_balanced_and_have_the_product(shape, depth, seed):
     assert sum(np.sum(W**2) for W in weights) == pytest.approx(least, rel=1e-6)
 
 
-@given(n=st.tuples(st.integers(1, 6), st.integers(1, 6), st.integers(1, 6)), kappa=st.floats(-3, 3), seed=seeds)
+@given(
+    n=st.tuples(st.integers(1, 6), st.integers(1, 6), st.integers(1, 6)), kappa=st.floats(-3, 3), seed=seeds
+)
 @settings(max_examples=60, deadline=None)
 def test_lambda_balanced(n, kappa, seed):
     if (kappa > 0 and n[1] > n[2]) or (kappa < 0 and n[1] > n[0]):

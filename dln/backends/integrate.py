@@ -1,4 +1,4 @@
-"""The compiled integration, a bounded number of steps at a time: progress, interrupts and looks at the state between."""
+"""The compiled integration, a bounded number of steps at a time: progress and interrupts come between."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -76,7 +75,7 @@ class Integration:
         self.status = ""
 
     def _rate(self, measured: Array) -> None:
-        cost, objective, dissipation = measured
+        _, objective, dissipation = measured
         c = self.control
         c["cost"], c["objective"], c["dissipation"] = measured
         if objective > 0 and dissipation > 0:
@@ -129,9 +128,21 @@ class Integration:
         direction = np.random.default_rng(0).standard_normal(len(self.y)) / np.sqrt(len(self.y))
         arguments = (
             *self.system.arguments,
-            *(tableau.A.copy(), tableau.error.copy(), tableau.dense.copy(), tableau.stages, tableau.error_exponent),
+            *(
+                tableau.A.copy(),
+                tableau.error.copy(),
+                tableau.dense.copy(),
+                tableau.stages,
+                tableau.error_exponent,
+            ),
             *(blocks, self.y, self.K, np.empty_like(self.y), np.empty_like(self.y), direction, self.A),
-            *(np.empty(0) if self.times is None else self.times, self.out_t, self.out, self.measured, self.extrema),
+            *(
+                np.empty(0) if self.times is None else self.times,
+                self.out_t,
+                self.out,
+                self.measured,
+                self.extrema,
+            ),
             *(int(self.keep_states), self.control),
         )
         budget = max(1, min(500, 2_000_000 // len(self.y)))
@@ -180,11 +191,11 @@ class Integration:
         return True
 
     def saved(self) -> tuple[Array, Array, Array | None]:
-        """Times, rows and measures of the outputs; the point reached is added where the outputs are not given times."""
+        """Times, rows and measures of the outputs, and the point reached, unless all the times asked for are there."""
         n = self.count("saved")
         t, rows = self.out_t[:n].copy(), self.out[:n].copy()
         measured = None if self.keep_states else self.measured[: 3 * n].reshape(n, 3)
-        if self.times is None and t[-1] < self.t:
+        if (self.times is None or n < len(self.times)) and (n == 0 or t[-1] < self.t):
             t = np.append(t, self.t)
             rows = np.vstack([rows, self.y if self.keep_states else self.A])
             if measured is not None:

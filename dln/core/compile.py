@@ -22,7 +22,18 @@ from typing import Any
 import numba
 from numba import config, float64, int64, njit, types, void
 
-__all__ = ["SYSTEM", "cache_folder", "compiled", "helper", "integers", "matrix", "plain_records", "record", "summing", "vector"]
+__all__ = [
+    "SYSTEM",
+    "cache_folder",
+    "compiled",
+    "helper",
+    "integers",
+    "matrix",
+    "plain_records",
+    "record",
+    "summing",
+    "vector",
+]
 
 PACKAGE = Path(__file__).resolve().parents[1]
 KERNEL_SOURCES = ("core/*.py", "form/*.py", "costs.py")
@@ -66,12 +77,12 @@ def record(dtype: Any) -> Any:
 
 def helper(function: Callable[..., Any]) -> Callable[..., Any]:
     """A function that kernels call: compiled as part of its callers."""
-    return njit(**FLAGS, **INTERNAL)(function)  # type: ignore[no-any-return]
+    return njit(**FLAGS, **INTERNAL)(function)
 
 
 def summing(function: Callable[..., Any]) -> Callable[..., Any]:
     """A helper that does nothing but sum, in any order, so that it becomes vector code."""
-    return njit(**SUMS, **INTERNAL)(function)  # type: ignore[no-any-return]
+    return njit(**SUMS, **INTERNAL)(function)
 
 
 @functools.cache
@@ -82,7 +93,7 @@ def compiled(function: Callable[..., Any], signature: Any, cache: bool = True) -
     if isinstance(signature, str):
         signature = SIGNATURES[signature]
     with _numba_cache_in(cache_folder()):
-        return njit(signature, cache=cache, **FLAGS)(function)  # type: ignore[no-any-return]
+        return njit(signature, cache=cache, **FLAGS)(function)
 
 
 @functools.cache

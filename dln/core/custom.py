@@ -55,7 +55,9 @@ class CustomKernels:
             try:
                 G = np.asarray(gradient(A.copy()), dtype=np.float64)
                 if G.shape != A.shape:
-                    raise ValueError(f"`gradient` must return the shape of A, {A.shape}, got {G.shape}. Mend the function.")
+                    raise ValueError(
+                        f"`gradient` must return the shape of A, {A.shape}, got {G.shape}. Mend the function."
+                    )
                 out[:, :] = data[0] * G
             except BaseException as error:
                 self._failure = self._failure or error
@@ -69,7 +71,7 @@ class CustomKernels:
         unit, no_batch = np.ones(1), np.empty(0, np.int64)
 
         def view(address: int, rows: int, columns: int) -> Any:
-            buffer = (ctypes.c_double * (rows * columns)).from_address(address)
+            buffer: Any = (ctypes.c_double * (rows * columns)).from_address(address)
             return np.frombuffer(buffer, dtype=np.float64).reshape(rows, columns)
 
         call_value = _VALUE_CALL(lambda A, n, m: plain_value(view(A, n, m), unit))
@@ -86,7 +88,9 @@ class CustomKernels:
                 for j in range(out.shape[1]):
                     out[i, j] *= data[0]
 
-        return compiled(value_kernel, "value", cache=False), compiled(gradient_kernel, "gradient", cache=False)
+        return compiled(value_kernel, "value", cache=False), compiled(
+            gradient_kernel, "gradient", cache=False
+        )
 
 
 def _compile(value: Callable[..., Any], gradient: Callable[..., Any]) -> tuple[Any, Any]:

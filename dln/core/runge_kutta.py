@@ -30,8 +30,8 @@ FALL = 1e-6
 # Arc length of outputs: ||dA||_F / max ||A||_F + RATE_ARC |d log rate|. The second part resolves plateaus.
 RATE_ARC = 0.05
 MOST_A_STEP = 50  # outputs
-# Share of the tolerance that one step may use up. An escape amplifies the errors before it, some hundredfold on plateaus
-# of moderate length; with this share the error of a whole run stays within a factor 200 of the tolerance.
+# Share of the tolerance that one step may use up. An escape amplifies the errors before it, some hundredfold on
+# plateaus of moderate length; with this share the error of a whole run stays within a factor 200 of the tolerance.
 SHARE = 0.08
 # Once a mode is fitted an explicit step is bounded by stability. It is kept at this share of the bound: beyond it the
 # fitted mode is amplified from rounding up to the tolerance, and the polynomial of the dense output amplifies that.
@@ -50,7 +50,10 @@ CONTROL = np.dtype(
         ("rtol", "f8"),
         ("atol", "f8"),
         ("stability", "f8"),  # length of the method's interval of stability on the negative real axis
-        ("radius", "f8"),  # estimate of the spectral radius of the Jacobian, minus the Hessian of the objective
+        (
+            "radius",
+            "f8",
+        ),  # estimate of the spectral radius of the Jacobian, minus the Hessian of the objective
         ("last_error", "f8"),  # error ratio of the last accepted step
         ("arc", "f8"),  # arc length since the last output
         ("spacing", "f8"),  # arc length between outputs; 0: outputs at given times
@@ -133,11 +136,11 @@ def _error_ratio(error, stages, blocks, y, K, new, scratch, h, rtol, atol):  # t
         estimate = _norm(scratch, start, stop)
         if error.shape[0] == 2 and estimate > 0.0:  # err5^2 / sqrt(err5^2 + 0.01 err3^2)
             estimate /= np.sqrt(1.0 + 0.01 * (_norm(second, start, stop) / estimate) ** 2)
-        if not estimate == 0.0:
+        if estimate != 0.0:
             ratio = estimate / (SHARE * (atol + rtol * _size(y, new, K, stages, h, start, stop)))
             if not ratio <= worst:  # NaN wins
                 worst = ratio
-                if not worst == worst:
+                if np.isnan(worst):
                     return worst
     return worst
 
@@ -206,7 +209,7 @@ def _write_outputs(  # type: ignore[no-untyped-def]
     table, dense, stages, y, K, new, scratch, h, t_new, arc,
     times, out_t, out, measured, keep_states, c, weights, result,
 ):  # fmt: skip
-    """Outputs of the step from c.t to t_new: those of the given times within it, or those that its arc length asks for."""
+    """Outputs of the step from c.t to t_new: at the given times within it, or as many as its arc length asks for."""
     by_arc = c.spacing > 0.0
     count = 0
     if by_arc:
@@ -348,7 +351,18 @@ def solve(  # type: ignore[no-untyped-def]
             near = c.h * c.radius > WATCHED * c.stability
             if c.steps % (LOOK_OFTEN if near else LOOK_SELDOM) == 0:
                 c.radius = _spectral_radius(
-                    velocity, gradient, index, weight_decay, data, no_batch, work, y, opening, direction, scratch, new
+                    velocity,
+                    gradient,
+                    index,
+                    weight_decay,
+                    data,
+                    no_batch,
+                    work,
+                    y,
+                    opening,
+                    direction,
+                    scratch,
+                    new,
                 )
                 c.nfev += 1
             if c.h * c.radius > STABLE * c.stability:

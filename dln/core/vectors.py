@@ -411,7 +411,7 @@ def in_place_of(plain: Callable[..., None]) -> Callable[[Any], Callable[..., Any
     """Return the decorator of a function for compiled code, which is `plain` where nothing is compiled."""
 
     def decorate(function: Any) -> Any:
-        return plain if config.DISABLE_JIT else intrinsic(function)  # type: ignore[attr-defined]
+        return plain if config.DISABLE_JIT else intrinsic(function)
 
     return decorate
 

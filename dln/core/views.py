@@ -29,7 +29,9 @@ def _view(context: Any, builder: Any, kind: Any, flat: Any, start: Any, shape: A
     strides = [size] if len(shape) == 1 else [builder.mul(size, shape[1]), size]
     context.populate_array(
         view,
-        data=cgutils.gep(builder, flat.data, start) if hasattr(cgutils, "gep") else builder.gep(flat.data, [start]),
+        data=cgutils.gep(builder, flat.data, start)
+        if hasattr(cgutils, "gep")
+        else builder.gep(flat.data, [start]),
         shape=shape,
         strides=strides,
         itemsize=size,

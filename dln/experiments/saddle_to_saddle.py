@@ -32,15 +32,42 @@ COLUMNS = ("rank", "kind", "start", "stop", "train cost", "test cost", "speed (t
 def options(parser: argparse.ArgumentParser) -> None:
     """Command-line options."""
     add = parser.add_argument
-    add("--target", type=Path, metavar="FILE", help="your matrix: .csv (empty or NaN = unobserved), .npy or .npz")
-    add("--test-fraction", type=float, default=None, metavar="F", help="share of the known entries held out for testing")
+    add(
+        "--target",
+        type=Path,
+        metavar="FILE",
+        help="your matrix: .csv (empty or NaN = unobserved), .npy or .npz",
+    )
+    add(
+        "--test-fraction",
+        type=float,
+        default=None,
+        metavar="F",
+        help="share of the known entries held out for testing",
+    )
     add("--depth", type=int, default=4, help="number of layers L >= 2 (default 4)")
     add("--width", type=int, default=100, help="width of the hidden layers (default 100)")
     add("--gamma", type=float, default=2.0, help="start of variance width^-gamma (default 2)")
-    add("--alpha", type=float, default=None, help="factor of the start (default 1; with --target, s_1^(1/L) / 10^(1/L))")
-    add("--method", default="auto", choices=("auto", *(n for n, m in TABLEAUX.items() if m.adaptive)), help="integrator")
+    add(
+        "--alpha",
+        type=float,
+        default=None,
+        help="factor of the start (default 1; with --target, s_1^(1/L) / 10^(1/L))",
+    )
+    add(
+        "--method",
+        default="auto",
+        choices=("auto", *(n for n, m in TABLEAUX.items() if m.adaptive)),
+        help="integrator",
+    )
     add("--rtol", type=float, default=1e-8, help="relative tolerance of a step (default 1e-8)")
-    add("--stop", type=float, default=None, metavar="F", help="end at this share of the first cost (default 1e-6; file: 1e-3)")
+    add(
+        "--stop",
+        type=float,
+        default=None,
+        metavar="F",
+        help="end at this share of the first cost (default 1e-6; file: 1e-3)",
+    )
     add("--max-steps", type=int, default=50_000, help="give up after so many steps (default 50000)")
     add("--seed", type=int, default=0, help="seed of data and start (default 0)")
 
@@ -75,6 +102,7 @@ def run(options: argparse.Namespace) -> Outcome:
         return np.asarray(np.sum((test * (A - target)) ** 2, axis=(-2, -1)) / max(test.sum(), 1.0))
 
     has_test = bool(test.any())
+    tested = test_cost(trajectory.end_to_end) if has_test else None
     rows = [_row(saddle, float(test_cost(saddle.end_to_end)) if has_test else None) for saddle in saddles]
     observed = f"{int(train.sum())} of {train.size} entries observed, {int(test.sum())} held out"
     return Outcome(
@@ -86,10 +114,10 @@ def run(options: argparse.Namespace) -> Outcome:
             "depth": depth, "width": width, "gamma": options.gamma, "alpha": alpha, "seed": options.seed,
             "method": trajectory.method, "rtol": options.rtol, "steps": trajectory.n_steps, "nfev": trajectory.nfev,
             "status": trajectory.status, "shape": [n_L, n_0], "observed": int(train.sum()), "test": int(test.sum()),
-            "final_test_cost": float(test_cost(trajectory.end_to_end[-1])) if has_test else None,
+            "final_test_cost": None if tested is None else float(tested[-1]),
         },
         success=trajectory.success,
-        figures={"saddle-to-saddle": _figure(trajectory, saddles, test_cost(trajectory.end_to_end) if has_test else None)},
+        figures={"saddle-to-saddle": _figure(trajectory, saddles, tested)},
     )  # fmt: skip
 
 
@@ -103,7 +131,11 @@ def _data(options: argparse.Namespace, random: np.random.Generator) -> tuple[Arr
         count = OBSERVED if options.test_fraction is None else _kept(n * n, options.test_fraction)
     else:
         source, known = files.read_matrix(options.target)
-        count = int(known.sum()) if options.test_fraction is None else _kept(int(known.sum()), options.test_fraction)
+        count = (
+            int(known.sum())
+            if options.test_fraction is None
+            else _kept(int(known.sum()), options.test_fraction)
+        )
     train = np.zeros(source.size)
     train[np.flatnonzero(known)[random.permutation(int(known.sum()))[:count]]] = 1.0
     return known, train.reshape(source.shape), source
@@ -112,7 +144,9 @@ def _data(options: argparse.Namespace, random: np.random.Generator) -> tuple[Arr
 def _kept(entries: int, test_fraction: float) -> int:
     fraction = checks.number(test_fraction, "--test-fraction")
     if not 0 <= fraction < 1:
-        raise ValueError(f"`--test-fraction` must be in [0, 1), got {fraction}. Hold out a share of the known entries.")
+        raise ValueError(
+            f"`--test-fraction` must be in [0, 1), got {fraction}. Hold out a share of the known entries."
+        )
     return max(1, entries - round(fraction * entries))
 
 
@@ -128,11 +162,13 @@ def _notes(trajectory: Trajectory, saddles: tuple[Saddle, ...]) -> list[str]:
     notes = [
         f"{trajectory.message} t = {trajectory.t[-1]:.4g}, {trajectory.n_steps} steps of {trajectory.method}, "
         f"{trajectory.nfev} velocities.",
-        "Times in gradient-flow time; train cost 1/2 ||mask * (A - target)||^2; test cost: mean square of held-out entries; "
-        "speed s of the escape c' = s c^(L-1).",
+        "Times in gradient-flow time; train cost 1/2 ||mask * (A - target)||^2; test cost: mean square of held-out "
+        "entries; speed s of the escape c' = s c^(L-1).",
     ]
     if not saddles:
-        notes.append("The run meets no saddle. A smaller start (larger --gamma or smaller --alpha) brings plateaus.")
+        notes.append(
+            "The run meets no saddle. A smaller start (larger --gamma or smaller --alpha) brings plateaus."
+        )
     return notes
 
 

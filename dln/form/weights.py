@@ -33,7 +33,9 @@ class Weights:
         shapes = list(zip(widths[1:], widths[:-1], strict=True))
         ends = np.cumsum([rows * columns for rows, columns in shapes])[:-1]
         parts = np.split(states, ends, axis=-1)
-        return tuple(part.reshape(*states.shape[:-1], *shape) for part, shape in zip(parts, shapes, strict=True))
+        return tuple(
+            part.reshape(*states.shape[:-1], *shape) for part, shape in zip(parts, shapes, strict=True)
+        )
 
     def work_size(self, widths: Sequence[int]) -> int:
         """Length of the scratch array of the kernels."""

@@ -115,9 +115,10 @@ def find_saddles(trajectory: Trajectory, *, resolution: float = 1e-4) -> tuple[S
 
     Notes
     -----
-    The relative rate needs a positive objective: add a constant to a cost that has negative values. A minimum of it counts if it is at least a factor 3 below its peaks on both sides (at the start: after
-    it) and its rank is justified by a gap of at least 3. It is a plateau from a factor 10 on, otherwise it is *grazed*.
-    The rank is the number of modes that are stationary by Newton's estimate (see `dln.critical`).
+    The relative rate needs a positive objective: add a constant to a cost that has negative values. A minimum of it
+    counts if it is at least a factor 3 below its peaks on both sides (at the start: after it) and its rank is justified
+    by a gap of at least 3. It is a plateau from a factor 10 on, otherwise it is *grazed*. The rank is the number of
+    modes that are stationary by Newton's estimate (see `dln.critical`).
 
     References
     ----------
@@ -135,10 +136,13 @@ def find_saddles(trajectory: Trajectory, *, resolution: float = 1e-4) -> tuple[S
     2 minimum 0.0 0.0
     """
     if not isinstance(trajectory, Trajectory):
-        raise TypeError(f"`trajectory` must be a Trajectory, got {type(trajectory).__name__}. Run gradient_flow first.")
+        raise TypeError(
+            f"`trajectory` must be a Trajectory, got {type(trajectory).__name__}. Run gradient_flow first."
+        )
     if not (trajectory.objective > 0).all() and trajectory.objective.min() < 0:
         raise ValueError(
-            f"`trajectory` must have a positive objective, got {trajectory.objective.min():g}. Add a constant to the cost."
+            f"`trajectory` must have a positive objective, got {trajectory.objective.min():g}. "
+            "Add a constant to the cost."
         )
     return _Search(trajectory, checks.positive(resolution, "resolution")).saddles()
 
@@ -208,7 +212,9 @@ class _Search:
         """Layers at a time: the saved ones where they are saved, else continued or interpolated."""
         layers = self.run.weights_at(t)
         if layers is None:
-            raise ValueError("`trajectory` must know its layers, got weights=None. Run again with keep_weights=True.")
+            raise ValueError(
+                "`trajectory` must know its layers, got weights=None. Run again with keep_weights=True."
+            )
         return layers
 
     def _observe(self, t: Array) -> tuple[Array, Array, Array]:
@@ -239,7 +245,9 @@ class _Search:
         run, cost = self.run, self.run.cost_function
         A, objective, norm = (value[0] for value in self._observe(np.array([t])))
         modes = critical.active_modes(cost, A, run.depth, run.weight_decay, self.scale)
-        speed = critical.escape_speed(cost.gradient(A), run.depth) if kind == "saddle" and run.depth > 1 else 0.0
+        speed = (
+            critical.escape_speed(cost.gradient(A), run.depth) if kind == "saddle" and run.depth > 1 else 0.0
+        )
         return Saddle(
             rank=modes.rank,
             start=t,
@@ -271,7 +279,9 @@ class _Search:
             return self._describe(t, depth, "saddle")
         if run.weight_decay == 0.0:
             # What a step of steepest descent in A would gain: for full observation all that is left to gain.
-            left = 0.5 * size**2 / max(float(np.sum(G * cost.hessian_vector(A, G))), 1e-300) if size > 0 else 0.0
+            left = (
+                0.5 * size**2 / max(float(np.sum(G * cost.hessian_vector(A, G))), 1e-300) if size > 0 else 0.0
+            )
             if left <= self.least:
                 return self._describe(t, depth, "minimum")
         if depth < math.exp(critical.DEPTH):
@@ -322,7 +332,13 @@ class _Search:
     def _measured_speed(self, here: Saddle, after: Saddle | None) -> float:
         """Speed of the escape: a' / (L a^(2 - 2/L)) of the new mode, extrapolated linearly in a to a = 0."""
         L, mode = self.run.depth, here.rank
-        if here.kind == "minimum" or after is None or after.rank <= mode or L == 1 or self.run.weights is None:
+        if (
+            here.kind == "minimum"
+            or after is None
+            or after.rank <= mode
+            or L == 1
+            or self.run.weights is None
+        ):
             return math.nan
         final = float(np.linalg.svd(after.end_to_end, compute_uv=False)[mode])
 
