@@ -115,8 +115,7 @@ def _spectral(M: Array) -> float:
 
 def tangent_bound(weights: Sequence[Array]) -> float:
     r"""Upper bound of the neural tangent kernel, :math:`\sum_l \|B_l\|_{op}^2 \|F_{l-1}\|_{op}^2`."""
-    forward = [np.linalg.norm(F, 2) for F in forward_products(weights)[:-1]]
-    backward = [
-        np.linalg.norm(B, 2) for B in forward_products([_transpose(W) for W in reversed(weights)])[:-1]
-    ]
-    return float(np.sum(np.square([1.0, *forward]) * np.square([*reversed(backward), 1.0])))
+    reverse = [_transpose(W) for W in reversed(weights)]
+    forward = [1.0, *map(_spectral, forward_products(weights)[:-1])]
+    backward = [1.0, *map(_spectral, forward_products(reverse)[:-1])]
+    return sum((b * f) ** 2 for b, f in zip(reversed(backward), forward, strict=True))
