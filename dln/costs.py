@@ -3,9 +3,10 @@ r"""Costs C(A) of the end-to-end matrix: value, gradient, Hessian-vector product
 A cost is two formulas, each written twice: in NumPy, for any number of leading axes, and as a loop that the integrators
 compile; the first judges the second. To add a cost, add a class here and its name to `ALL`.
 
-The loops see a cost as one flat array, `data`, whose first entry is the factor of ``2.0 * cost``. `batch` lists drawn
-samples (entries, measurements or columns); where it is empty the whole cost is meant. A batch gradient is unbiased: it
-is the mean over the drawn samples times what makes it the full gradient on average.
+The loops see A row by row as one flat array, and the cost as another, `data`, whose first entry is the factor of
+``2.0 * cost``. `batch` lists drawn samples (entries, measurements or columns); where it is empty the whole cost is
+meant. A batch gradient is unbiased: it is the mean over the drawn samples times what makes it the full gradient on
+average.
 """
 
 from __future__ import annotations
@@ -103,8 +104,8 @@ class Cost(ABC):
         shape = "" if self.shape is None else f"{self.shape[0]}x{self.shape[1]}"
         return f"{factor}{type(self).__name__}({shape})"
 
-    value_loop: ClassVar[Callable[..., Any]]  # (A, data) -> C(A)
-    gradient_loop: ClassVar[Callable[..., Any]]  # (A, data, batch, out): dC/dA into out
+    value_loop: ClassVar[Callable[..., Any]]  # (A, rows, columns, data) -> C(A)
+    gradient_loop: ClassVar[Callable[..., Any]]  # (A, rows, columns, data, batch, out): dC/dA into out
 
 
 class FullyObserved(Cost):
@@ -151,26 +152,22 @@ class FullyObserved(Cost):
         return np.concatenate([[self.scale], self.target.ravel()])
 
     @staticmethod
-    def value_loop(A, data):  # type: ignore[no-untyped-def]
-        rows, columns = A.shape
+    def value_loop(A, rows, columns, data):  # type: ignore[no-untyped-def]
         total = 0.0
-        for i in range(rows):
-            for j in range(columns):
-                total += (A[i, j] - data[1 + i * columns + j]) ** 2
+        for entry in range(A.size):
+            total += (A[entry] - data[1 + entry]) ** 2
         return 0.5 * data[0] * total
 
     @staticmethod
-    def gradient_loop(A, data, batch, out):  # type: ignore[no-untyped-def]
-        rows, columns = A.shape
+    def gradient_loop(A, rows, columns, data, batch, out):  # type: ignore[no-untyped-def]
         if batch.size == 0:
-            for i in range(rows):
-                for j in range(columns):
-                    out[i, j] = data[0] * (A[i, j] - data[1 + i * columns + j])
+            for entry in range(A.size):
+                out[entry] = data[0] * (A[entry] - data[1 + entry])
             return
-        out[:, :] = 0.0
+        for entry in range(A.size):
+            out[entry] = 0.0
         for entry in batch:
-            i, j = entry // columns, entry % columns
-            out[i, j] += data[0] * A.size / batch.size * (A[i, j] - data[1 + entry])
+            out[entry] += data[0] * A.size / batch.size * (A[entry] - data[1 + entry])
 
 
 class MatrixCompletion(Cost):
@@ -220,31 +217,24 @@ class MatrixCompletion(Cost):
         return np.concatenate([[self.scale], self.target.ravel(), self.mask.ravel(), observed])
 
     @staticmethod
-    def value_loop(A, data):  # type: ignore[no-untyped-def]
-        rows, columns = A.shape
-        mask = data[1 + A.size :]
+    def value_loop(A, rows, columns, data):  # type: ignore[no-untyped-def]
         total = 0.0
-        for i in range(rows):
-            for j in range(columns):
-                total += mask[i * columns + j] * (A[i, j] - data[1 + i * columns + j]) ** 2
+        for entry in range(A.size):
+            total += data[1 + A.size + entry] * (A[entry] - data[1 + entry]) ** 2
         return 0.5 * data[0] * total
 
     @staticmethod
-    def gradient_loop(A, data, batch, out):  # type: ignore[no-untyped-def]
-        rows, columns = A.shape
-        mask = data[1 + A.size :]
+    def gradient_loop(A, rows, columns, data, batch, out):  # type: ignore[no-untyped-def]
         if batch.size == 0:
-            for i in range(rows):
-                for j in range(columns):
-                    entry = i * columns + j
-                    out[i, j] = data[0] * mask[entry] * (A[i, j] - data[1 + entry])
+            for entry in range(A.size):
+                out[entry] = data[0] * data[1 + A.size + entry] * (A[entry] - data[1 + entry])
             return
-        observed = data[1 + 2 * A.size :]
-        out[:, :] = 0.0
+        for entry in range(A.size):
+            out[entry] = 0.0
+        observed = 1 + 2 * A.size  # where the list of observed entries begins
         for sample in batch:
-            entry = int(observed[sample])
-            i, j = entry // columns, entry % columns
-            out[i, j] += data[0] * observed.size / batch.size * (A[i, j] - data[1 + entry])
+            entry = int(data[observed + sample])
+            out[entry] += data[0] * (data.size - observed) / batch.size * (A[entry] - data[1 + entry])
 
 
 class MatrixSensing(Cost):
@@ -299,33 +289,32 @@ class MatrixSensing(Cost):
         return np.concatenate([[self.scale, self.samples], self.values, self.measurements.ravel()])
 
     @staticmethod
-    def value_loop(A, data):  # type: ignore[no-untyped-def]
-        a = A.reshape(A.size)
+    def value_loop(A, rows, columns, data):  # type: ignore[no-untyped-def]
         m = int(data[1])
         total = 0.0
         for s in range(m):
-            S = data[2 + m + s * a.size :]
+            start = 2 + m + s * A.size
             residual = -data[2 + s]
-            for i in range(a.size):
-                residual += S[i] * a[i]
+            for entry in range(A.size):
+                residual += data[start + entry] * A[entry]
             total += residual * residual
         return 0.5 * data[0] * total
 
     @staticmethod
-    def gradient_loop(A, data, batch, out):  # type: ignore[no-untyped-def]
-        a, g = A.reshape(A.size), out.reshape(A.size)
+    def gradient_loop(A, rows, columns, data, batch, out):  # type: ignore[no-untyped-def]
         m = int(data[1])
         count = batch.size if batch.size > 0 else m
-        g[:] = 0.0
+        for entry in range(A.size):
+            out[entry] = 0.0
         for k in range(count):
             s = batch[k] if batch.size > 0 else k
-            S = data[2 + m + s * a.size :]
+            start = 2 + m + s * A.size
             residual = -data[2 + s]
-            for i in range(a.size):
-                residual += S[i] * a[i]
+            for entry in range(A.size):
+                residual += data[start + entry] * A[entry]
             residual *= data[0] * m / count
-            for i in range(a.size):
-                g[i] += residual * S[i]
+            for entry in range(A.size):
+                out[entry] += residual * data[start + entry]
 
 
 class SquareLoss(Cost):
@@ -383,40 +372,37 @@ class SquareLoss(Cost):
         return np.concatenate([head, R.ravel(), short.T.ravel(), self.X.T.ravel(), self.Y.T.ravel()])
 
     @staticmethod
-    def value_loop(A, data):  # type: ignore[no-untyped-def]
-        n_L, n_0 = A.shape
-        rows = int(data[2])
+    def value_loop(A, rows, columns, data):  # type: ignore[no-untyped-def]
+        count = int(data[2])
         total = data[3]
-        for s in range(rows):
-            x, y = data[4 + s * n_0 :], data[4 + rows * n_0 + s * n_L :]
-            for i in range(n_L):
-                residual = -y[i]
-                for j in range(n_0):
-                    residual += A[i, j] * x[j]
+        for s in range(count):
+            x, y = 4 + s * columns, 4 + count * columns + s * rows
+            for i in range(rows):
+                residual = -data[y + i]
+                for j in range(columns):
+                    residual += A[i * columns + j] * data[x + j]
                 total += residual * residual
         return 0.5 * data[0] / data[1] * total
 
     @staticmethod
-    def gradient_loop(A, data, batch, out):  # type: ignore[no-untyped-def]
-        n_L, n_0 = A.shape
-        rows = int(data[2])
-        start, count, total = 4, rows, int(data[1])  # the compressed columns ...
+    def gradient_loop(A, rows, columns, data, batch, out):  # type: ignore[no-untyped-def]
+        start, stored, count = 4, int(data[2]), int(data[2])  # the compressed columns ...
         factor = data[0] / data[1]
         if batch.size > 0:  # ... or those drawn
-            start, count = 4 + rows * (n_0 + n_L), batch.size
+            start, stored, count = 4 + stored * (columns + rows), int(data[1]), batch.size
             factor = data[0] / batch.size
-            rows = total
-        out[:, :] = 0.0
+        for entry in range(A.size):
+            out[entry] = 0.0
         for k in range(count):
             s = batch[k] if batch.size > 0 else k
-            x, y = data[start + s * n_0 :], data[start + rows * n_0 + s * n_L :]
-            for i in range(n_L):
-                residual = -y[i]
-                for j in range(n_0):
-                    residual += A[i, j] * x[j]
+            x, y = start + s * columns, start + stored * columns + s * rows
+            for i in range(rows):
+                residual = -data[y + i]
+                for j in range(columns):
+                    residual += A[i * columns + j] * data[x + j]
                 residual *= factor
-                for j in range(n_0):
-                    out[i, j] += residual * x[j]
+                for j in range(columns):
+                    out[i * columns + j] += residual * data[x + j]
 
 
 class CrossEntropy(Cost):
@@ -484,50 +470,51 @@ class CrossEntropy(Cost):
         return np.concatenate([[self.scale, self.samples], self.labels, self.X.T.ravel()])
 
     @staticmethod
-    def value_loop(A, data):  # type: ignore[no-untyped-def]
-        n_L, n_0 = A.shape
+    def value_loop(A, rows, columns, data):  # type: ignore[no-untyped-def]
         samples = int(data[1])
-        z = np.empty(n_L)
+        z = np.empty(rows)
         total = 0.0
         for s in range(samples):
-            x = data[2 + samples + s * n_0 :]
-            for i in range(n_L):
+            x = 2 + samples + s * columns
+            top = -np.inf
+            for i in range(rows):
                 z[i] = 0.0
-                for j in range(n_0):
-                    z[i] += A[i, j] * x[j]
-            top = z.max()
+                for j in range(columns):
+                    z[i] += A[i * columns + j] * data[x + j]
+                top = max(top, z[i])
             normaliser = 0.0
-            for i in range(n_L):
+            for i in range(rows):
                 normaliser += np.exp(z[i] - top)
             total += top + np.log(normaliser) - z[int(data[2 + s])]
         return data[0] * total / samples
 
     @staticmethod
-    def gradient_loop(A, data, batch, out):  # type: ignore[no-untyped-def]
-        n_L, n_0 = A.shape
+    def gradient_loop(A, rows, columns, data, batch, out):  # type: ignore[no-untyped-def]
         samples = int(data[1])
         count = batch.size if batch.size > 0 else samples
-        z = np.empty(n_L)
-        out[:, :] = 0.0
+        z = np.empty(rows)
+        for entry in range(A.size):
+            out[entry] = 0.0
         for k in range(count):
             s = batch[k] if batch.size > 0 else k
-            x = data[2 + samples + s * n_0 :]
-            for i in range(n_L):
+            x = 2 + samples + s * columns
+            top = -np.inf
+            for i in range(rows):
                 z[i] = 0.0
-                for j in range(n_0):
-                    z[i] += A[i, j] * x[j]
-            top = z.max()
+                for j in range(columns):
+                    z[i] += A[i * columns + j] * data[x + j]
+                top = max(top, z[i])
             normaliser = 0.0
-            for i in range(n_L):
+            for i in range(rows):
                 z[i] = np.exp(z[i] - top)
                 normaliser += z[i]
-            for i in range(n_L):
+            for i in range(rows):
                 residual = z[i] / normaliser
                 if i == int(data[2 + s]):
                     residual -= 1.0
                 residual *= data[0] / count
-                for j in range(n_0):
-                    out[i, j] += residual * x[j]
+                for j in range(columns):
+                    out[i * columns + j] += residual * data[x + j]
 
 
 class Custom(Cost):

@@ -209,7 +209,7 @@ class _Descent:
         form = forms_.ALL["weights"]
         system = System.of(problem, form)
         y, widths = system.state.copy(), problem.widths
-        _, A, measured_now = system.velocity(y)
+        _, A, measured_now = system.evaluate(y)
         out = np.empty((self.rows, len(y) if self.keep else len(A)))
         measured = np.empty(1 if self.keep else 3 * self.rows)
         out[0] = y if self.keep else A

@@ -29,8 +29,8 @@ def test_loops_agree_with_numpy(shape, seed, kind):
     cost, A, _ = drawn(shape, seed, kind)
     value, gradient = cost.kernels()
     out = np.full(shape, np.nan)
-    gradient(A, cost.data, WHOLE, out)
-    assert value(A, cost.data) == pytest.approx(cost.value(A), rel=1e-12, abs=1e-13)
+    gradient(A.ravel(), *shape, cost.data, WHOLE, out.ravel())
+    assert value(A.ravel(), *A.shape, cost.data) == pytest.approx(cost.value(A), rel=1e-12, abs=1e-13)
     assert np.allclose(out, cost.gradient(A), rtol=1e-12, atol=1e-13)
 
 
@@ -56,11 +56,11 @@ def test_single_samples_average_to_the_gradient(shape, seed, kind):
     gradient = cost.kernels()[1]
     each = np.empty((cost.samples, *shape))
     for sample in range(cost.samples):
-        gradient(A, cost.data, np.array([sample]), each[sample])
+        gradient(A.ravel(), *shape, cost.data, np.array([sample]), each[sample].ravel())
     assert np.allclose(each.mean(axis=0), cost.gradient(A), rtol=1e-10, atol=1e-12)
     batch = rng.integers(0, cost.samples, 4)
     out = np.empty(shape)
-    gradient(A, cost.data, batch, out)
+    gradient(A.ravel(), *shape, cost.data, batch, out.ravel())
     assert np.allclose(out, each[batch].mean(axis=0), rtol=1e-10, atol=1e-12)
 
 
@@ -76,7 +76,7 @@ def test_leading_axes_and_scaling(kind):
     double = 2.0 * cost
     assert double.value(stack[0, 0]) == pytest.approx(2.0 * cost.value(stack[0, 0]))
     out = np.empty((3, 4))
-    double.kernels()[1](stack[0, 0], double.data, WHOLE, out)
+    double.kernels()[1](stack[0, 0].ravel(), 3, 4, double.data, WHOLE, out.ravel())
     assert np.allclose(out, 2.0 * cost.gradient(stack[0, 0]))
 
 
@@ -92,7 +92,7 @@ def test_square_loss_costs_the_same_for_many_samples():
     cost = dln.costs.SquareLoss(rng.standard_normal((3, 5000)), rng.standard_normal((2, 5000)))
     value = cost.kernels()[0]
     A = rng.standard_normal((2, 3))
-    assert value(A, cost.data) == pytest.approx(cost.value(A), rel=1e-12)
+    assert value(A.ravel(), *A.shape, cost.data) == pytest.approx(cost.value(A), rel=1e-12)
     assert int(cost.data[2]) == 3  # the loop runs over three compressed columns
 
 

@@ -52,7 +52,7 @@ class Integration:
         n, size = len(system.state), system.problem.widths[0] * system.problem.widths[-1]
         self.y = system.state.copy()
         self.K = np.zeros((len(tableau.A) + 1, n))
-        self.K[0], self.A, measured = system.velocity(self.y)
+        self.K[0], self.A, measured = system.evaluate(self.y)
         rows = POINTS if self.times is None else len(self.times)
         self.out_t = np.zeros(rows)
         self.out = np.zeros((rows, n if self.keep_states else size))

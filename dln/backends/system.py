@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from ..core.compile import plain_records
+from ..core.compile import plain_records, pointers
+from ..core.evaluate import compiled_evaluate
 from ..problem import Problem
 from ..typing import Array
 
@@ -21,30 +22,25 @@ class System:
     problem: Problem
     form: Any
     state: Array
-    arguments: tuple[Any, ...]  # velocity, measure, read, gradient, value, index, weight_decay, data, work
+    kernels: tuple[Any, ...]  # kept alive: the loops know their addresses only
+    arguments: tuple[Any, ...]  # pointers, index, weight_decay, data, work
 
     @staticmethod
     def of(problem: Problem, form: Any) -> System:
         """Enter the form and compile what is not compiled."""
         value, gradient = problem.cost.kernels()
+        kernels = (*form.kernels(), gradient, value)
         index = np.array(problem.widths, dtype=np.int64)
         work = np.zeros(form.work_size(problem.widths))
-        data = problem.cost.data
-        arguments = (*form.kernels(), gradient, value, index, problem.weight_decay, data, work)
-        return System(problem, form, form.enter(problem), arguments)
+        arguments = (pointers(kernels), index, problem.weight_decay, problem.cost.data, work)
+        return System(problem, form, form.enter(problem), kernels, arguments)
 
-    def velocity(self, state: Array) -> tuple[Array, Array, Array]:
+    def evaluate(self, state: Array) -> tuple[Array, Array, Array]:
         """Velocity, end-to-end matrix (flat), and (cost, objective, dissipation) at a state."""
-        velocity, measure, _, gradient, value, index, weight_decay, data, work = self.arguments
         out, result = np.empty_like(state), np.empty(3)
-        velocity(state, index, weight_decay, gradient, data, np.empty(0, np.int64), work, out)
-        measure(state, out, index, weight_decay, value, data, work, result)
-        return out, work[: index[0] * index[-1]].copy(), result
-
-    def raise_failure(self) -> None:
-        """Raise what the cost's own Python code raised, if it did."""
-        if (failure := self.problem.cost.failure()) is not None:
-            raise failure
+        compiled_evaluate()(*self.arguments, state, out, result)
+        widths = self.problem.widths
+        return out, self.arguments[-1][: widths[0] * widths[-1]].copy(), result
 
 
 def record(dtype: Any) -> Any:

@@ -14,13 +14,15 @@ import os
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numba
 from numba import config, float64, int64, njit, types, void
+from numba.core import cgutils
+from numba.extending import intrinsic
 
 __all__ = [
     "SYSTEM",
@@ -29,10 +31,16 @@ __all__ = [
     "helper",
     "integers",
     "matrix",
+    "gradient_of",
+    "measure_of",
     "plain_records",
+    "pointers",
+    "read_of",
     "record",
     "summing",
+    "value_of",
     "vector",
+    "velocity_of",
 ]
 
 PACKAGE = Path(__file__).resolve().parents[1]
@@ -48,9 +56,10 @@ vector = types.Array(float64, 1, "C")
 matrix = types.Array(float64, 2, "C")
 integers = types.Array(int64, 1, "C")
 
-# Types of the function pointers. `data` is the cost as one flat array; an empty `batch` means every sample.
-VALUE = float64(matrix, vector)  # (A, data) -> C(A)
-GRADIENT = void(matrix, vector, integers, matrix)  # (A, data, batch, out)
+# Kernels that vary with the problem. A stands row by row in a flat array with its rows and columns beside it; `data` is
+# the cost as one flat array; an empty `batch` means every sample.
+VALUE = float64(vector, int64, int64, vector)  # (A, rows, columns, data) -> C(A)
+GRADIENT = void(vector, int64, int64, vector, integers, vector)  # (A, rows, columns, data, batch, out)
 # (state, index, weight_decay, gradient, data, batch, work, out); leaves A at the head of work
 VELOCITY = void(vector, integers, float64, types.FunctionType(GRADIENT), vector, integers, vector, vector)
 # (state, velocity, index, weight_decay, value, data, work, out), called after the velocity, which left A in work;
@@ -58,16 +67,53 @@ VELOCITY = void(vector, integers, float64, types.FunctionType(GRADIENT), vector,
 MEASURE = void(vector, vector, integers, float64, types.FunctionType(VALUE), vector, vector, vector)
 READ = void(vector, integers, vector, vector)  # (state, index, work, out): A from the state
 
-SIGNATURES = {"value": VALUE, "gradient": GRADIENT, "velocity": VELOCITY, "measure": MEASURE, "read": READ}
+SIGNATURES = {"velocity": VELOCITY, "measure": MEASURE, "read": READ, "gradient": GRADIENT, "value": VALUE}
 
-# What every outer loop is given of the problem: the three functions of the form, the two of the cost, and their data.
+# What every outer loop is given of the problem: its kernels and their data.
 SYSTEM = (
-    *(types.FunctionType(SIGNATURES[name]) for name in ("velocity", "measure", "read", "gradient", "value")),
+    types.UniTuple(types.uintp, len(SIGNATURES)),  # `pointers` of the kernels
     integers,  # index: the widths n_0 .. n_L
     float64,  # weight decay
     vector,  # data of the cost
     vector,  # work
 )
+
+
+def pointers(kernels: Sequence[Callable[..., Any]]) -> tuple[Any, ...]:
+    """Addresses of compiled kernels, in the order of `SIGNATURES`, each with the one signature it was compiled for.
+
+    A function pointer that Python hands over as a function costs 20 microseconds at every call, an address nothing.
+    """
+    return tuple(kernels) if config.DISABLE_JIT else tuple(_address(kernel) for kernel in kernels)
+
+
+@functools.lru_cache(maxsize=256)
+def _address(kernel: Any) -> int:
+    (result,) = kernel.overloads.values()
+    return int(result.library.get_pointer_to_function(result.fndesc.llvm_func_name))
+
+
+def _kernel_at(name: str) -> Any:
+    """Function of compiled code that turns the tuple of addresses into one kernel."""
+    position = list(SIGNATURES).index(name)
+    if config.DISABLE_JIT:
+        return lambda system: system[position]
+    kind = types.FunctionType(SIGNATURES[name])
+
+    @intrinsic  # type: ignore[untyped-decorator]
+    def kernel(typing: Any, system: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+            model = cgutils.create_struct_proxy(kind)(context, builder)
+            address = builder.extract_value(values[0], position)
+            model.jit_addr = builder.inttoptr(address, cgutils.voidptr_t)
+            return model._getvalue()
+
+        return kind(system), generate
+
+    return kernel
+
+
+velocity_of, measure_of, read_of, gradient_of, value_of = (_kernel_at(name) for name in SIGNATURES)
 
 
 def record(dtype: Any) -> Any:

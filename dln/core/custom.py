@@ -44,24 +44,24 @@ class CustomKernels:
     def _plain(self, value: Callable[..., Any], gradient: Callable[..., Any]) -> tuple[Any, Any]:
         """The two as kernels in Python; an exception becomes NaN, which ends the run, and is kept."""
 
-        def value_kernel(A: Any, data: Any) -> float:
+        def value_kernel(A: Any, rows: int, columns: int, data: Any) -> float:
             try:
-                return float(data[0] * value(A.copy()))
+                return float(data[0] * value(A.reshape(rows, columns).copy()))
             except BaseException as error:
                 self._failure = self._failure or error
                 return float("nan")
 
-        def gradient_kernel(A: Any, data: Any, batch: Any, out: Any) -> None:
+        def gradient_kernel(A: Any, rows: int, columns: int, data: Any, batch: Any, out: Any) -> None:
             try:
-                G = np.asarray(gradient(A.copy()), dtype=np.float64)
-                if G.shape != A.shape:
+                G = np.asarray(gradient(A.reshape(rows, columns).copy()), dtype=np.float64)
+                if G.shape != (rows, columns):
                     raise ValueError(
-                        f"`gradient` must return the shape of A, {A.shape}, got {G.shape}. Mend the function."
+                        f"`gradient` must return the shape of A, {(rows, columns)}, got {G.shape}. Mend the function."
                     )
-                out[:, :] = data[0] * G
+                out[:] = data[0] * G.ravel()
             except BaseException as error:
                 self._failure = self._failure or error
-                out[:, :] = np.nan
+                out[:] = np.nan
 
         return value_kernel, gradient_kernel
 
@@ -70,23 +70,22 @@ class CustomKernels:
         plain_value, plain_gradient = self._plain(value, gradient)
         unit, no_batch = np.ones(1), np.empty(0, np.int64)
 
-        def view(address: int, rows: int, columns: int) -> Any:
-            buffer: Any = (ctypes.c_double * (rows * columns)).from_address(address)
-            return np.frombuffer(buffer, dtype=np.float64).reshape(rows, columns)
+        def view(address: int, size: int) -> Any:
+            buffer: Any = (ctypes.c_double * size).from_address(address)
+            return np.frombuffer(buffer, dtype=np.float64)
 
-        call_value = _VALUE_CALL(lambda A, n, m: plain_value(view(A, n, m), unit))
+        call_value = _VALUE_CALL(lambda A, n, m: plain_value(view(A, n * m), n, m, unit))
         call_gradient = _GRADIENT_CALL(
-            lambda A, n, m, out: plain_gradient(view(A, n, m), unit, no_batch, view(out, n, m))
+            lambda A, n, m, out: plain_gradient(view(A, n * m), n, m, unit, no_batch, view(out, n * m))
         )
 
-        def value_kernel(A, data):  # type: ignore[no-untyped-def]
-            return data[0] * call_value(A.ctypes.data, A.shape[0], A.shape[1])
+        def value_kernel(A, rows, columns, data):  # type: ignore[no-untyped-def]
+            return data[0] * call_value(A.ctypes.data, rows, columns)
 
-        def gradient_kernel(A, data, batch, out):  # type: ignore[no-untyped-def]
-            call_gradient(A.ctypes.data, A.shape[0], A.shape[1], out.ctypes.data)
-            for i in range(out.shape[0]):
-                for j in range(out.shape[1]):
-                    out[i, j] *= data[0]
+        def gradient_kernel(A, rows, columns, data, batch, out):  # type: ignore[no-untyped-def]
+            call_gradient(A.ctypes.data, rows, columns, out.ctypes.data)
+            for i in range(out.size):
+                out[i] *= data[0]
 
         return compiled(value_kernel, "value", cache=False), compiled(
             gradient_kernel, "gradient", cache=False
@@ -99,17 +98,15 @@ def _compile(value: Callable[..., Any], gradient: Callable[..., Any]) -> tuple[A
     value_jit.compile((matrix,))
     gradient_jit.compile((matrix,))
 
-    def value_kernel(A, data):  # type: ignore[no-untyped-def]
-        return data[0] * value_jit(A.copy())
+    def value_kernel(A, rows, columns, data):  # type: ignore[no-untyped-def]
+        return data[0] * value_jit(A.reshape((rows, columns)).copy())
 
-    def gradient_kernel(A, data, batch, out):  # type: ignore[no-untyped-def]
-        G = gradient_jit(A.copy())
-        if G.shape[0] != out.shape[0] or G.shape[1] != out.shape[1]:
-            out[:, :] = np.nan
-            return
-        for i in range(out.shape[0]):
-            for j in range(out.shape[1]):
-                out[i, j] = data[0] * G[i, j]
+    def gradient_kernel(A, rows, columns, data, batch, out):  # type: ignore[no-untyped-def]
+        G = gradient_jit(A.reshape((rows, columns)).copy())
+        fits = G.shape[0] == rows and G.shape[1] == columns
+        for i in range(rows):
+            for j in range(columns):
+                out[i * columns + j] = data[0] * G[i, j] if fits else np.nan
 
     return compiled(value_kernel, VALUE, cache=False), compiled(gradient_kernel, GRADIENT, cache=False)
 

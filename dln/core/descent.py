@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 import numpy as np
 from numba import int64
 
-from .compile import SYSTEM, compiled, integers, matrix, record, vector
+from .compile import (
+    SYSTEM,
+    compiled,
+    gradient_of,
+    integers,
+    matrix,
+    measure_of,
+    read_of,
+    record,
+    value_of,
+    vector,
+    velocity_of,
+)
+from .views import vector_at
 
 __all__ = ["CONTROL", "NOT_FINITE", "RUNNING", "compiled_descend"]
 
@@ -34,7 +48,7 @@ SIGNATURE = int64(
 
 
 def descend(  # type: ignore[no-untyped-def]
-    velocity, measure, read, gradient, value, index, weight_decay, data, work,
+    system, index, weight_decay, data, work,
     y, buffer, scratch, drawn, out, measured, keep_states, control, steps,
 ):  # fmt: skip
     """`steps` steps of v <- momentum v + velocity, y <- y + learning_rate v, as `torch.optim.SGD` takes them.
@@ -42,15 +56,14 @@ def descend(  # type: ignore[no-untyped-def]
     The velocity is minus the gradient of the objective, of the whole cost or of the next `batch_size` samples of
     `drawn`. Every k-th iterate goes to `out` as a state or (keep_states = 0) as A with its measures.
     """
+    velocity, measure, read = velocity_of(system), measure_of(system), read_of(system)
+    gradient, value = gradient_of(system), value_of(system)
     c = control[0]
     no_batch = np.empty(0, np.int64)
     result = np.empty(3)
     n = y.size
     for step in range(steps):
-        if c.batch_size > 0:
-            batch = drawn[step * c.batch_size : (step + 1) * c.batch_size]
-        else:
-            batch = no_batch
+        batch = vector_at(drawn, step * c.batch_size, c.batch_size)
         velocity(y, index, weight_decay, gradient, data, batch, work, scratch)
         total = 0.0
         for i in range(n):
@@ -62,18 +75,22 @@ def descend(  # type: ignore[no-untyped-def]
         if not np.isfinite(total):
             return NOT_FINITE
         if c.step % c.every == 0:
+            saved = vector_at(out, c.saved * out.shape[1], out.shape[1])
             if keep_states == 1:
-                out[c.saved, :] = y
+                for i in range(n):
+                    saved[i] = y[i]
             else:
                 velocity(y, index, weight_decay, gradient, data, no_batch, work, scratch)
                 c.nfev += 1
                 measure(y, scratch, index, weight_decay, value, data, work, result)
-                measured[3 * c.saved : 3 * c.saved + 3] = result
-                read(y, index, work, out[c.saved])
+                for i in range(3):
+                    measured[3 * c.saved + i] = result[i]
+                read(y, index, work, saved)
             c.saved += 1
     return RUNNING
 
 
+@functools.cache
 def compiled_descend() -> Callable[..., int]:
     """The loop as machine code."""
     return compiled(descend, SIGNATURE)

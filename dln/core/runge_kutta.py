@@ -7,12 +7,27 @@ interrupted; all that it knows stands in arrays and in one record.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 import numpy as np
 from numba import int64
 
-from .compile import SYSTEM, compiled, helper, integers, matrix, record, summing, vector
+from .compile import (
+    SYSTEM,
+    compiled,
+    gradient_of,
+    helper,
+    integers,
+    matrix,
+    measure_of,
+    read_of,
+    record,
+    summing,
+    value_of,
+    vector,
+    velocity_of,
+)
 from .vectors import combine, weighted
 from .views import vector_at
 
@@ -270,7 +285,7 @@ def _drop_every_second(out_t, out, measured, c):  # type: ignore[no-untyped-def]
 
 
 def solve(  # type: ignore[no-untyped-def]
-    velocity, measure, read, gradient, value, index, weight_decay, data, work,
+    system, index, weight_decay, data, work,
     table, error, dense, stages, exponent,
     blocks, y, K, new, scratch, direction, A,
     times, out_t, out, measured, extrema, keep_states,
@@ -284,6 +299,8 @@ def solve(  # type: ignore[no-untyped-def]
     second one is dropped and the spacing doubles. A row of ``out`` holds the state or (keep_states = 0) A, in which
     case ``measured`` takes cost, objective and dissipation.
     """
+    velocity, measure, read = velocity_of(system), measure_of(system), read_of(system)
+    gradient, value = gradient_of(system), value_of(system)
     c = control[0]
     no_batch = np.empty(0, np.int64)
     weights = np.empty(table.shape[0])
@@ -378,6 +395,7 @@ def solve(  # type: ignore[no-untyped-def]
     return RUNNING
 
 
+@functools.cache
 def compiled_solve() -> Callable[..., int]:
     """The loop as machine code."""
     return compiled(solve, SIGNATURE)

@@ -22,6 +22,8 @@ from numba import config, float64, int64, types
 from numba.core.errors import TypingError
 from numba.extending import intrinsic
 
+from .views import matrix_at
+
 __all__ = [
     "multiply",
     "multiply_tn",
@@ -55,21 +57,24 @@ FAST = ("nsz", "contract")  # nothing that assumes the absence of NaN or infinit
 # ----------------------------------------------------------------------------------------------------------
 
 
-def multiply_plain(A: Array, B: Array, out: Array) -> None:
+def multiply_plain(A: Array, a: int, B: Array, b: int, out: Array, o: int, m: int, k: int, n: int) -> None:
     """Write ``A @ B`` into `out`."""
-    out[:] = 0.0
-    for p in range(A.shape[1]):
-        out += A[:, p, None] * B[p]
+    out[o : o + m * n] = (part(A, a, m, k) @ part(B, b, k, n)).ravel()
 
 
-def multiply_tn_plain(A: Array, B: Array, out: Array) -> None:
+def multiply_tn_plain(A: Array, a: int, B: Array, b: int, out: Array, o: int, m: int, k: int, n: int) -> None:
     """Write ``A.T @ B`` into `out`."""
-    multiply_plain(A.T, B, out)
+    out[o : o + m * n] = (part(A, a, k, m).T @ part(B, b, k, n)).ravel()
 
 
-def transpose_plain(A: Array, out: Array) -> None:
+def transpose_plain(A: Array, a: int, out: Array, o: int, m: int, n: int) -> None:
     """Write ``A.T`` into `out`."""
-    out[:] = A.T
+    out[o : o + m * n] = part(A, a, m, n).T.ravel()
+
+
+def part(flat: Array, start: int, rows: int, columns: int) -> Array:
+    """Return the matrix that begins at an index of a flat array."""
+    return flat[start : start + rows * columns].reshape(rows, columns)
 
 
 def combine_plain(y: Array, K: Array, coefficients: Array, count: int, h: float, out: Array) -> None:
@@ -439,26 +444,34 @@ def differ(builder: Any, *pairs: tuple[Any, Any]) -> list[Any]:
     return [builder.icmp_signed("!=", *pair) for pair in pairs]
 
 
-def blas(A: Any, B: Any, out: Any) -> None:
-    np.dot(A, B, out)
+def blas(A, a, B, b, out, o, m, k, n):  # type: ignore[no-untyped-def]
+    np.dot(matrix_at(A, a, m, k), matrix_at(B, b, k, n), matrix_at(out, o, m, n))
 
 
-def blas_tn(A: Any, B: Any, out: Any) -> None:
-    np.dot(A.T, B, out)
+def blas_tn(A, a, B, b, out, o, m, k, n):  # type: ignore[no-untyped-def]
+    np.dot(matrix_at(A, a, k, m).T, matrix_at(B, b, k, n), matrix_at(out, o, m, n))
+
+
+def addresses(context: Any, builder: Any, kinds: Sequence[Any], values: Sequence[Any]) -> list[ir.Value]:
+    """Return the addresses of matrices given as pairs of a flat array and the index at which they begin."""
+    result = []
+    for i, kind in enumerate(kinds):
+        if isinstance(kind, types.Array):
+            flat = context.make_array(kind)(context, builder, values[i])
+            result.append(builder.gep(flat.data, [values[i + 1]], source_etype=DOUBLE))
+    return result
 
 
 def product(context: Any, builder: Any, signature: Any, values: Any, transposed: bool) -> Any:
-    """Write, at the place of call, the check of the shapes and the choice of vector code or BLAS."""
-    (a, (m, k)), (b, (height, n)), (c, shape) = unpack(context, builder, signature.args, values)
+    """Write, at the place of call, the choice of vector code or BLAS."""
+    a, b, c = addresses(context, builder, signature.args, values)
+    m, k, n = values[6:]
     arguments = [a, b, c, m, k, n, k, integer(1)]
     if transposed:
-        m, k = k, m
         # With one column, (A.T b).T = b.T A reads both arrays in the order of memory.
         alone, swapped = builder.icmp_signed("==", n, integer(1)), [b, a, c, n, k, m, k, integer(1)]
         arguments = [a, b, c, m, k, n, integer(1), m]
         arguments = [builder.select(alone, *pair) for pair in zip(swapped, arguments, strict=True)]
-    wrong = differ(builder, (k, height), (m, shape[0]), (n, shape[1]))
-    refuse(context, builder, wrong, "shapes of a product do not match")
     size = builder.mul(builder.mul(m, k), n)
     with builder.if_else(builder.icmp_signed("<", size, integer(BLAS_FROM)), likely=True) as (small, large):
         with small:
@@ -489,55 +502,42 @@ def stages(context: Any, builder: Any, signature: Any, values: Any, added: bool)
 
 
 @in_place_of(multiply_plain)
-def multiply(typing: Any, A: Any, B: Any, out: Any) -> Any:
-    """Write ``A @ B`` into `out`.
+def multiply(typing: Any, A: Any, a: Any, B: Any, b: Any, out: Any, o: Any, m: Any, k: Any, n: Any) -> Any:
+    """Write ``A @ B`` into `out`, matrices that begin at an index of a flat array and lie there row by row.
 
     Parameters
     ----------
-    A : array of shape (m, k)
-    B : array of shape (k, n)
-    out : array of shape (m, n)
-        Shares no memory with A and B.
+    A, a : flat array, index
+        Where the m x k matrix A begins.
+    B, b : flat array, index
+        Where the k x n matrix B begins.
+    out, o : flat array, index
+        Where the m x n product goes; it shares no memory with A and B.
+    m, k, n : int
+        The caller answers for these and the indices to lie within the arrays.
     """
-    check(A, B, out, dimensions=2)
-    return types.void(A, B, out), functools.partial(product, transposed=False)
+    check(A, B, out, dimensions=1)
+    return types.void(A, int64, B, int64, out, *[int64] * 4), functools.partial(product, transposed=False)
 
 
 @in_place_of(multiply_tn_plain)
-def multiply_tn(typing: Any, A: Any, B: Any, out: Any) -> Any:
-    """Write ``A.T @ B`` into `out`.
-
-    Parameters
-    ----------
-    A : array of shape (k, m)
-    B : array of shape (k, n)
-    out : array of shape (m, n)
-        Shares no memory with A and B.
-    """
-    check(A, B, out, dimensions=2)
-    return types.void(A, B, out), functools.partial(product, transposed=True)
+def multiply_tn(typing: Any, A: Any, a: Any, B: Any, b: Any, out: Any, o: Any, m: Any, k: Any, n: Any) -> Any:
+    """Write ``A.T @ B`` into `out`, where A is k x m; otherwise as `multiply`."""
+    check(A, B, out, dimensions=1)
+    return types.void(A, int64, B, int64, out, *[int64] * 4), functools.partial(product, transposed=True)
 
 
 @in_place_of(transpose_plain)
-def transpose(typing: Any, A: Any, out: Any) -> Any:
-    """Write ``A.T`` into `out`.
-
-    Parameters
-    ----------
-    A : array of shape (m, n)
-    out : array of shape (n, m)
-        Shares no memory with A.
-    """
-    check(A, out, dimensions=2)
+def transpose(typing: Any, A: Any, a: Any, out: Any, o: Any, m: Any, n: Any) -> Any:
+    """Write the transpose of the m x n matrix A into `out`; otherwise as `multiply`."""
+    check(A, out, dimensions=1)
 
     def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        (a, (m, n)), (b, shape) = unpack(context, builder, signature.args, values)
-        wrong = differ(builder, (m, shape[1]), (n, shape[0]))
-        refuse(context, builder, wrong, "shapes of a transpose do not match")
-        call_written(context, builder, "transpose", [a, b, m, n], write_transpose)
+        a, b = addresses(context, builder, signature.args[:4], values[:4])
+        call_written(context, builder, "transpose", [a, b, values[4], values[5]], write_transpose)
         return context.get_dummy_value()
 
-    return types.void(A, out), generate
+    return types.void(A, int64, out, *[int64] * 3), generate
 
 
 @in_place_of(combine_plain)

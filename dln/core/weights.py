@@ -6,7 +6,7 @@ from typing import Any
 
 from .compile import helper, summing
 from .vectors import multiply, multiply_tn, transpose
-from .views import matrix_at
+from .views import vector_at
 
 __all__ = ["measure", "read", "velocity", "work_size"]
 
@@ -18,61 +18,61 @@ def work_size(widths: Any) -> int:
 
 
 @helper
+def _widest(index):  # type: ignore[no-untyped-def]
+    widest = 0
+    for n in index:
+        widest = max(widest, n)
+    return widest
+
+
+@helper
 def _forward(state, index, work, products):  # type: ignore[no-untyped-def]
     """End-to-end matrix into the head of work; F_2 .. F_{L-1} one after the other from `products` on."""
-    depth = index.size - 1
-    n_0, n_L = index[0], index[depth]
-    A = matrix_at(work, 0, n_L, n_0)
-    F = matrix_at(state, 0, index[1], n_0)
-    if depth == 1:
-        for i in range(n_L * n_0):
-            work[i] = state[i]
+    depth, n_0 = index.size - 1, index[0]
     start = index[1] * n_0
+    if depth == 1:
+        for i in range(start):
+            work[i] = state[i]
     for l in range(2, depth + 1):
         rows, columns = index[l], index[l - 1]
-        W = matrix_at(state, start, rows, columns)
+        to = 0 if l == depth else products
+        if l == 2:
+            multiply(state, start, state, 0, work, to, rows, columns, n_0)
+        else:
+            multiply(state, start, work, products - columns * n_0, work, to, rows, columns, n_0)
         start += rows * columns
-        product = matrix_at(work, 0 if l == depth else products, rows, n_0)
-        multiply(W, F, product)
         products += rows * n_0
-        F = product
-    return A
 
 
 def velocity(state, index, weight_decay, gradient, data, batch, work, out):  # type: ignore[no-untyped-def]
     r"""Minus the gradient of the objective: dW_l/dt = -B_l^T G F_{l-1}^T - weight_decay W_l."""
-    depth = index.size - 1
-    n_0, n_L = index[0], index[depth]
-    widest = 0
-    for n in index:
-        widest = max(widest, n)
-    ends = n_L * n_0
-    side = widest * n_0
-    first_product = 2 * ends + 3 * side
-    A = _forward(state, index, work, first_product)
-    R = matrix_at(work, ends, n_L, n_0)  # -B_l^T G
-    gradient(A, data, batch, R)
-    for i in range(n_L):
-        for j in range(n_0):
-            R[i, j] = -R[i, j]
+    depth, n_0, n_L = index.size - 1, index[0], index[index.size - 1]
+    side, ends = _widest(index) * n_0, n_L * n_0
+    # work: A, R_L = -G, two places for R_l = -B_l^T G, one for F_l^T, then F_2 .. F_{L-1}
+    turned, products = 2 * ends + 2 * side, 2 * ends + 3 * side
+    _forward(state, index, work, products)
+    gradient(vector_at(work, 0, ends), n_L, n_0, data, batch, vector_at(work, ends, ends))
+    for i in range(ends, 2 * ends):
+        work[i] = -work[i]
 
-    product = first_product  # end of F_{L-1}
+    product = products  # where F_{L-1} ends
     for l in range(2, depth):
         product += index[l] * n_0
-    stop = state.size
+    stop, R = state.size, ends
     for l in range(depth, 1, -1):
         rows, columns = index[l], index[l - 1]
         start = stop - rows * columns
         product -= columns * n_0
-        F = matrix_at(state, 0, columns, n_0) if l == 2 else matrix_at(work, product, columns, n_0)
-        F_T = matrix_at(work, 2 * ends + 2 * side, n_0, columns)
-        transpose(F, F_T)
-        multiply(R, F_T, matrix_at(out, start, rows, columns))
-        here = 2 * ends + (l % 2) * side
-        back = matrix_at(out, 0, columns, n_0) if l == 2 else matrix_at(work, here, columns, n_0)
-        multiply_tn(matrix_at(state, start, rows, columns), R, back)
-        R = back
-        stop = start
+        if l > 2:
+            here = 2 * ends + (l % 2) * side
+            transpose(work, product, work, turned, columns, n_0)
+            multiply_tn(state, start, work, R, work, here, columns, rows, n_0)
+        else:
+            here = 0
+            transpose(state, 0, work, turned, columns, n_0)
+            multiply_tn(state, start, work, R, out, 0, columns, rows, n_0)
+        multiply(work, R, work, turned, out, start, rows, n_0, columns)
+        R, stop = here, start
     if depth == 1:
         for i in range(ends):
             out[i] = work[ends + i]
@@ -92,7 +92,7 @@ def _square(x):  # type: ignore[no-untyped-def]
 def measure(state, velocity, index, weight_decay, value, data, work, out):  # type: ignore[no-untyped-def]
     """Cost, objective, and dissipation |d theta/dt|^2 = -d objective/dt, from the A that the velocity left in work."""
     n_0, n_L = index[0], index[index.size - 1]
-    out[0] = value(matrix_at(work, 0, n_L, n_0), data)
+    out[0] = value(vector_at(work, 0, n_L * n_0), n_L, n_0, data)
     out[1] = out[0]
     if weight_decay != 0.0:
         out[1] += 0.5 * weight_decay * _square(state)
@@ -102,9 +102,6 @@ def measure(state, velocity, index, weight_decay, value, data, work, out):  # ty
 def read(state, index, work, out):  # type: ignore[no-untyped-def]
     """End-to-end matrix of a state, row by row."""
     n_0, n_L = index[0], index[index.size - 1]
-    widest = 0
-    for n in index:
-        widest = max(widest, n)
-    _forward(state, index, work, n_0 * (2 * n_L + 3 * widest))
+    _forward(state, index, work, n_0 * (2 * n_L + 3 * _widest(index)))
     for i in range(n_L * n_0):
         out[i] = work[i]
