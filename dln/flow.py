@@ -234,7 +234,6 @@ class _Watch:
 
     def __init__(self, problem: Problem, until: Until | None) -> None:
         self.problem, self.until = problem, until
-        self.first = float(np.linalg.norm(problem.cost.gradient(_end_to_end(problem.weights)), 2))
         self.saddle: Array | None = None
 
     @property
@@ -261,7 +260,8 @@ class _Watch:
             integration.control["dissipation_goal"] = integration.control["dissipation"] / 4.0
             return ""
         if code == AT_REST:
-            return "at_rest" if self._at_minimum(integration, REST * self.first) else ""
+            first = np.linalg.norm(self.problem.cost.gradient(_end_to_end(self.problem.weights)), 2)
+            return "at_rest" if self._at_minimum(integration, REST * float(first)) else ""
         if until.rank is not None:
             _, A = self._point(integration)
             if (
