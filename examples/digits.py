@@ -1,8 +1,8 @@
 """Real data: the 10 x 64 matrix of class means of scikit-learn's digits, 60 % of its entries observed.
 
 The matrix goes to a .csv file with empty cells, as a user would have it, and from there through ``dln run --target``.
-The rank grows one by one, the strongest direction common to all digits first, and the error on the held-out entries
-falls with each plateau until the network begins to fit what the observed entries do not determine.
+The rank grows step by step, the direction common to all digits first. The error on the held-out entries is least on the
+plateau of rank 1: of so few entries, later ranks fit what the others do not confirm.
 """
 
 import json
@@ -26,7 +26,7 @@ def run(quick=False, output=None):
     folder = Path(output or tempfile.mkdtemp(prefix="dln-digits-"))
     file = folder / "digit_means.csv"
     np.savetxt(file, class_means(), delimiter=",", fmt="%.6g")
-    size = ["--depth", "3", "--width", "30"] if quick else ["--depth", "3", "--width", "100"]
+    size = ["--depth", "3", "--width", "30" if quick else "100"]
     options = ["--target", str(file), "--test-fraction", "0.4", "--gamma", "2.5", *size, "--output", str(folder)]
     cli.main(["run", *options])
     return json.loads((folder / "saddle-to-saddle.json").read_text())["rows"]
