@@ -27,7 +27,17 @@ def run(quick=False, output=None):
     file = folder / "digit_means.csv"
     np.savetxt(file, class_means(), delimiter=",", fmt="%.6g")
     size = ["--depth", "3", "--width", "30" if quick else "100"]
-    options = ["--target", str(file), "--test-fraction", "0.4", "--gamma", "2.5", *size, "--output", str(folder)]
+    options = [
+        "--target",
+        str(file),
+        "--test-fraction",
+        "0.4",
+        "--gamma",
+        "2.5",
+        *size,
+        "--output",
+        str(folder),
+    ]
     cli.main(["run", *options])
     return json.loads((folder / "saddle-to-saddle.json").read_text())["rows"]
 

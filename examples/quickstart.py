@@ -14,7 +14,9 @@ def run(quick=False):
     print(trajectory)
     saddles = dln.find_saddles(trajectory)
     for s in saddles:
-        print(f"rank {s.rank}  t = {s.start:6.1f} .. {s.stop:6.1f}  cost {s.cost:.4f}  escapes at {s.escape_speed:.4f}")
+        print(
+            f"rank {s.rank}  t = {s.start:6.1f} .. {s.stop:6.1f}  cost {s.cost:.4f}  escapes at {s.escape_speed:.4f}"
+        )
     return saddles
 
 

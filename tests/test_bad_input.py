@@ -723,8 +723,8 @@ BROKEN = {
     "compiled wrong shape": (square, compiled_wrong_shape, "shape"),
 }
 CUSTOM_RUNS = {
-    "flow": lambda of: flow(of=of, t_span=(0, 5)),
-    "flow without layers": lambda of: flow(of=of, t_span=(0, 5), keep_weights=False),
+    "flow": lambda of: flow(of=of, t_span=(0, 5), max_steps=1000),
+    "flow without layers": lambda of: flow(of=of, t_span=(0, 5), max_steps=1000, keep_weights=False),
     "rk4": lambda of: flow(of=of, t_span=(0, 5), method="rk4", step=0.1),
     "descent": lambda of: descent(of=of, steps=100),
     "descent without layers": lambda of: descent(of=of, steps=100, keep_weights=False),
@@ -785,7 +785,7 @@ def test_custom_gradient_that_is_nan_ends_the_run(gradient, run):
 @pytest.mark.parametrize("value", [lambda A: nan, late(lambda A: nan, square)], ids=["always", "late"])
 @pytest.mark.parametrize("options", [{}, {"method": "rk4", "step": 0.1}, {"keep_weights": False}], ids=repr)
 def test_custom_value_that_is_nan_ends_the_flow(value, options):
-    run = flow(t_span=(0, 5), of=costs.Custom(value, difference), **options)
+    run = flow(t_span=(0, 5), of=costs.Custom(value, difference), max_steps=1000, **options)
     assert run.status in ("failed", "not_finite", "underflow")
     assert np.isfinite(run.end_to_end).all()
     assert run.status in repr(run)

@@ -91,6 +91,8 @@ def test_an_edit_of_a_kernel_is_noticed(tmp_path):
     assert float(run(STALE, folder=tmp_path, XDG_CACHE_HOME=cache)) == 0.5
     costs = package / "costs.py"
     text = costs.read_text()
-    assert text.count("out[i, j] = data[0] * (A[i, j] - data[1 + i * columns + j])") == 1
-    costs.write_text(text.replace("out[i, j] = data[0] * (A[i, j] -", "out[i, j] = 3 * data[0] * (A[i, j] -"))
+    assert text.count("out[entry] = data[0] * (A[entry] - data[1 + entry])") == 1
+    costs.write_text(
+        text.replace("out[entry] = data[0] * (A[entry] -", "out[entry] = 3 * data[0] * (A[entry] -")
+    )
     assert float(run(STALE, folder=tmp_path, XDG_CACHE_HOME=cache)) == 1.5

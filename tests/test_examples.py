@@ -46,4 +46,7 @@ def test_readme_example_prints_what_the_readme_shows():
 def test_readme_is_short_and_its_commands_are_those_of_ci():
     assert len(README.splitlines()) < 150
     commands = [line.strip() for line in README.splitlines() if line.startswith("    python3 -m venv")]
-    assert [command.split("&& ")[-1] for command in commands] == [".venv/bin/dln run", ".venv/bin/python -m pytest"]
+    assert [command.split("&& ")[-1] for command in commands] == [
+        ".venv/bin/dln run",
+        ".venv/bin/python -m pytest",
+    ]

@@ -7,8 +7,9 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from numba import void
 
-from .compile import SYSTEM, compiled, gradient_of, measure_of, value_of, vector, velocity_of, void
+from .compile import SYSTEM, compiled, gradient_of, measure_of, value_of, vector, velocity_of
 
 __all__ = ["compiled_evaluate"]
 
