@@ -12,9 +12,11 @@ __all__ = ["measure", "read", "velocity", "work_size"]
 
 
 def work_size(widths: Any) -> int:
-    """Length of the scratch array: A, its gradient, two back-propagated gradients, one transpose, F_2 .. F_{L-1}."""
-    n_0, widest = widths[0], max(widths)
-    return int(n_0 * (2 * widths[-1] + 3 * widest + sum(widths[2:-1])))
+    """Length of the scratch array: A, its gradient, then the products of one of the two sides."""
+    n_0, n_L, widest = widths[0], widths[-1], max(widths)
+    right = n_0 * (3 * widest + sum(widths[2:-1]))
+    left = n_L * (3 * widest + sum(widths[1:-2]))
+    return int(2 * n_0 * n_L + max(right, left))
 
 
 @helper
@@ -44,17 +46,15 @@ def _forward(state, index, work, products):  # type: ignore[no-untyped-def]
         products += rows * n_0
 
 
-def velocity(state, index, weight_decay, gradient, data, batch, work, out):  # type: ignore[no-untyped-def]
-    r"""Minus the gradient of the objective: dW_l/dt = -B_l^T G F_{l-1}^T - weight_decay W_l."""
+@helper
+def _from_the_right(state, index, gradient, data, batch, work, out):  # type: ignore[no-untyped-def]
+    """Minus the layer gradients -B_l^T G F_{l-1}^T by F_l = W_l F_{l-1} and R_{l-1} = W_l^T R_l, R_L = -G."""
     depth, n_0, n_L = index.size - 1, index[0], index[index.size - 1]
     side, ends = _widest(index) * n_0, n_L * n_0
-    # work: A, R_L = -G, two places for R_l = -B_l^T G, one for F_l^T, then F_2 .. F_{L-1}
+    # work: A, R_L, two places for R_l, one for F_l^T, then F_2 .. F_{L-1}
     turned, products = 2 * ends + 2 * side, 2 * ends + 3 * side
     _forward(state, index, work, products)
-    gradient(vector_at(work, 0, ends), n_L, n_0, data, batch, vector_at(work, ends, ends))
-    for i in range(ends, 2 * ends):
-        work[i] = -work[i]
-
+    _minus_gradient(gradient, n_L, n_0, data, batch, work)
     product = products  # where F_{L-1} ends
     for l in range(2, depth):
         product += index[l] * n_0
@@ -76,6 +76,64 @@ def velocity(state, index, weight_decay, gradient, data, batch, work, out):  # t
     if depth == 1:
         for i in range(ends):
             out[i] = work[ends + i]
+
+
+@helper
+def _from_the_left(state, index, gradient, data, batch, work, out):  # type: ignore[no-untyped-def]
+    """The same by B_{l-1} = B_l W_l and Q_l = W_l Q_{l-1}, Q_0 = -G^T: cheaper where n_L < n_0. Needs two layers."""
+    depth, n_0, n_L = index.size - 1, index[0], index[index.size - 1]
+    side, ends = _widest(index) * n_L, n_L * n_0
+    # work: A, P_0 = -G, two places for Q_l, one for P_l = Q_l^T, then B_{L-2} .. B_1
+    turned, products = 2 * ends + 2 * side, 2 * ends + 3 * side
+    last = state.size - n_L * index[depth - 1]  # W_L = B_{L-1}
+    stop, product = last, products
+    for l in range(depth - 1, 0, -1):
+        rows, columns = index[l], index[l - 1]
+        start = stop - rows * columns
+        to = 0 if l == 1 else product
+        if l == depth - 1:
+            multiply(state, last, state, start, work, to, n_L, rows, columns)
+        else:
+            multiply(work, product - n_L * rows, state, start, work, to, n_L, rows, columns)
+        product += n_L * columns
+        stop = start
+    _minus_gradient(gradient, n_L, n_0, data, batch, work)
+    Q = 2 * ends
+    transpose(work, ends, work, Q, n_L, n_0)
+    product -= n_L * n_0  # where B_1 ends
+    start, P = 0, ends
+    for l in range(1, depth):
+        rows, columns = index[l], index[l - 1]
+        product -= n_L * rows
+        if l == depth - 1:
+            multiply_tn(state, last, work, P, out, start, rows, n_L, columns)
+        else:
+            multiply_tn(work, product, work, P, out, start, rows, n_L, columns)
+        after = 2 * ends + (l % 2) * side
+        multiply(state, start, work, Q, work, after, rows, columns, n_L)
+        Q, P = after, turned
+        start += rows * columns
+        if l == depth - 1:
+            transpose(work, Q, out, last, rows, n_L)
+        else:
+            transpose(work, Q, work, P, rows, n_L)
+
+
+@helper
+def _minus_gradient(gradient, n_L, n_0, data, batch, work):  # type: ignore[no-untyped-def]
+    """-G behind A in work."""
+    ends = n_L * n_0
+    gradient(vector_at(work, 0, ends), n_L, n_0, data, batch, vector_at(work, ends, ends))
+    for i in range(ends, 2 * ends):
+        work[i] = -work[i]
+
+
+def velocity(state, index, weight_decay, gradient, data, batch, work, out):  # type: ignore[no-untyped-def]
+    r"""Minus the gradient of the objective: dW_l/dt = -B_l^T G F_{l-1}^T - weight_decay W_l."""
+    if index.size > 2 and index[index.size - 1] < index[0]:
+        _from_the_left(state, index, gradient, data, batch, work, out)
+    else:
+        _from_the_right(state, index, gradient, data, batch, work, out)
     if weight_decay != 0.0:
         for i in range(state.size):
             out[i] -= weight_decay * state[i]
