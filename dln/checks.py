@@ -9,7 +9,9 @@ from __future__ import annotations
 import math
 import numbers
 import operator
+import os
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,7 +26,9 @@ __all__ = [
     "layers",
     "nonnegative",
     "number",
+    "is_file",
     "one_of",
+    "path",
     "positive",
     "time_span",
     "widths",
@@ -91,7 +95,12 @@ def number(value: Any, name: str, rule: str = "be a real number", *, infinite: b
         raise TypeError(f"`{name}` must {rule}, got {value!r}. Give a real number.")
     if isinstance(value, np.ndarray) and (value.ndim > 0 or value.dtype.kind not in "iuf"):
         raise TypeError(f"`{name}` must {rule}, got an array of shape {value.shape}. Give a real number.")
-    x = float(value)
+    try:
+        x = float(value)
+    except OverflowError:
+        raise ValueError(
+            f"`{name}` must {rule}, got an integer beyond float64. Give a smaller number."
+        ) from None
     if math.isnan(x) or (math.isinf(x) and not infinite):
         raise ValueError(f"`{name}` must {rule}, got {x}. Give a finite number.")
     return x
@@ -180,6 +189,21 @@ def time_span(value: Any, *, infinite: bool) -> tuple[float, float]:
             f"`t_span` must be finite without `until`, got ({t0}, {t1}). Give until=dln.Until(...)."
         )
     return t0, t1
+
+
+def path(value: Any, name: str) -> Path:
+    """A path given as a string or a path object."""
+    if not isinstance(value, (str, os.PathLike)) or isinstance(os.fspath(value), bytes):
+        raise TypeError(f"`{name}` must be a string or a path, got {_brief(value)}. Give the name of a file.")
+    return Path(value)
+
+
+def is_file(source: Path) -> bool:
+    """Whether there is such a file; a name that no file can have is none."""
+    try:
+        return source.is_file()
+    except (OSError, ValueError):
+        return False
 
 
 def generator(rng: RNG) -> np.random.Generator:

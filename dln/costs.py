@@ -44,20 +44,31 @@ class Cost(ABC):
 
     def __init__(self, shape: tuple[int, int] | None, samples: int) -> None:
         self.shape, self.samples, self.scale = shape, samples, 1.0
+        for name in self.arguments:
+            if isinstance(data := getattr(self, name), np.ndarray):
+                data.setflags(write=False)
 
     def value(self, A: ArrayLike) -> Any:
         """Value C(A); a float, or an array over the leading axes of `A`."""
-        value = self.scale * self._value(self._matrix(A))
+        value = self.raw_value(self._matrix(A))
         return float(value) if np.ndim(value) == 0 else value
 
     def gradient(self, A: ArrayLike) -> Array:
         """Gradient dC/dA, shape of `A`."""
-        return self.scale * self._gradient(self._matrix(A))
+        return self.raw_gradient(self._matrix(A))
 
     def hessian_vector(self, A: ArrayLike, D: ArrayLike) -> Array:
         """Second derivative of C at `A` in the direction `D`, shape of `A`."""
         A = self._matrix(A)
         return self.scale * self._hessian_vector(A, checks.array(D, "D", shape=A.shape))
+
+    def raw_value(self, A: Array) -> Any:
+        """Value at matrices that are known to fit; infinite or NaN where they overflow."""
+        return self.scale * self._value(A)
+
+    def raw_gradient(self, A: Array) -> Array:
+        """Gradient at matrices that are known to fit."""
+        return self.scale * self._gradient(A)
 
     @abstractmethod
     def _value(self, A: Array) -> Any: ...

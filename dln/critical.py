@@ -162,7 +162,7 @@ def escape_speed(gradient: Array, depth: int, modes: Sequence[int] = (0,)) -> fl
 
 def gradient_norm(cost: Cost, weights: Sequence[Array], weight_decay: float = 0.0) -> Array:
     """Frobenius norm of the gradient of the objective with respect to all weights, over leading axes."""
-    G = cost.gradient(end_to_end(weights))
+    G = cost.raw_gradient(end_to_end(weights))
     layers = layer_gradients(weights, G)
     squares = [
         np.sum((g + weight_decay * W) ** 2, axis=(-2, -1)) for g, W in zip(layers, weights, strict=True)

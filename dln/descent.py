@@ -209,65 +209,39 @@ class _Descent:
         form = forms_.ALL["weights"]
         system = System.of(problem, form)
         y, widths = system.state.copy(), problem.widths
-        _, A, measured_now = system.evaluate(y)
+        _, A, measured_now, status = system.evaluate(y)
         out = np.empty((self.rows, len(y) if self.keep else len(A)))
         measured = np.empty(1 if self.keep else 3 * self.rows)
         out[0] = y if self.keep else A
         if not self.keep:
             measured[:3] = measured_now
         control = record(core.CONTROL)
-        for name, value in (
-            ("learning_rate", self.learning_rate),
-            ("momentum", self.momentum),
-            ("every", self.every),
-            ("batch_size", batch_size),
-            ("saved", 1),
-        ):
-            control[name] = value
-        descend = core.compiled_descend()
-        scratch, buffer = np.empty_like(y), np.zeros_like(y)
-        no_samples = np.empty(0, np.int64)
-        status, done, chunk = "finished", 0, 100
+        control["learning_rate"], control["momentum"] = self.learning_rate, self.momentum
+        control["every"], control["batch_size"], control["saved"] = self.every, batch_size, 1
+        arguments = (y, np.zeros_like(y), np.empty_like(y))
+        no_samples, chunk = np.empty(0, np.int64), 100
         with bar(progress, "descent", self.steps) as report:
-            while done < self.steps:
-                count = min(chunk, self.steps - done)
-                before = time.perf_counter()
-                try:
-                    drawn = no_samples if stream is None else stream(count)
-                    code = descend(
-                        *system.arguments,
-                        y,
-                        buffer,
-                        scratch,
-                        drawn,
-                        out,
-                        measured,
-                        int(self.keep),
-                        control,
-                        count,
-                    )
-                except KeyboardInterrupt:
-                    status = "interrupted"
-                    break
-                if (failure := problem.cost.failure()) is not None:
-                    status = (
-                        "interrupted" if isinstance(failure, KeyboardInterrupt) else f"failed: {failure!r}"
-                    )
-                    break
-                if code == core.NOT_FINITE:
-                    status = "not_finite"
-                    break
-                done += count
+            while not status and (done := int(control["step"][0])) < self.steps:
+                count, before = min(chunk, self.steps - done), time.perf_counter()
+                drawn = no_samples if stream is None else stream(count)
+                more = (drawn, out, measured, int(self.keep), control, count)
+                code = system.call(core.compiled_descend(), *arguments, *more)
+                if code != core.RUNNING:
+                    status = code if isinstance(code, str) else "not_finite"
                 seconds = max(time.perf_counter() - before, 1e-6)
                 chunk = max(1, int(count * min(4.0, LOOK_SECONDS / seconds)))
                 report(done, f"step {done}")
+        status = status or "finished"
         saved, done = int(control["saved"][0]), int(control["step"][0])
         rows = _finite(problem, out[:saved], form if self.keep else None)
         if len(rows) < saved:
             status, saved = "not_finite", len(rows)
         layers = form.layers(rows, widths) if self.keep else None
         name = status.split(":")[0]
-        message = MESSAGES.get(name, f"The cost's own code {status}.").format(steps=self.steps, done=done)
+        if name in MESSAGES:
+            message = MESSAGES[name].format(steps=self.steps, done=done)
+        else:
+            message = f"The cost's own code {status}. Mend it and run on from the last weights."
         return Trajectory(
             t=self.learning_rate * self.every * np.arange(saved, dtype=np.float64),
             end_to_end=end_to_end(layers) if layers else rows.reshape(-1, widths[-1], widths[0]),
@@ -299,5 +273,7 @@ def _finite(problem: Problem, rows: Array, form: Any) -> Array:
         A = rows.reshape(shape) if form is None else end_to_end(form.layers(rows, problem.widths))
         finite = np.isfinite(A).all(axis=(1, 2))
         count = len(rows) if finite.all() else int(np.argmin(finite))
-        value = np.isfinite(np.atleast_1d(problem.cost.value(A[:count])))
-    return rows[: count if value.all() else max(1, int(np.argmin(value)))].copy()
+        if count > 1 and problem.cost.arguments:  # a Custom cost is not asked: it may raise
+            value = np.isfinite(problem.cost.raw_value(A[:count]))
+            count = count if value.all() else int(np.argmin(value))
+    return rows[: max(1, count)].copy()

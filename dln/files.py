@@ -39,8 +39,8 @@ def read_matrix(path: str | Path) -> tuple[Array, Array]:
         If the file is empty, ragged, holds something other than numbers, or knows no entry; the message names file,
         line and cell.
     """
-    source = Path(path)
-    if not source.is_file():
+    source = checks.path(path, "path")
+    if not checks.is_file(source):
         raise FileNotFoundError(
             f"`path` must be a file, got {str(source)!r}, which does not exist. Check the name."
         )

@@ -194,12 +194,15 @@ def _run(
     watch = _Watch(problem, until)
     integration = options.integration(problem, span, times, keep, **watch.goals)
     total = None if math.isinf(span[1]) else span[1] - span[0]
-    with bar(progress, "gradient flow", total) as report:
+    with bar(progress, "gradient flow", total) as report, np.errstate(over="ignore", invalid="ignore"):
         status = integration.run(watch.look, report)
     t, rows, measured = integration.saved()
     widths, name = problem.widths, status.split(":")[0]
     layers = forms_.ALL[options.form].layers(rows, widths) if keep else None
-    message = MESSAGES.get(name, f"The cost's own code {status}.")
+    if name in MESSAGES:
+        message = MESSAGES[name].format(t=integration.t, max_steps=options.max_steps)
+    else:
+        message = f"The cost's own code {status}. Mend it and run on from the last weights."
     trajectory = Trajectory(
         t=t,
         end_to_end=_end_to_end(layers) if layers is not None else rows.reshape(-1, widths[-1], widths[0]),
@@ -210,7 +213,7 @@ def _run(
         depth=problem.depth,
         weight_decay=problem.weight_decay,
         status=name,
-        message=message.format(t=integration.t, max_steps=options.max_steps),
+        message=message,
         nfev=integration.count("nfev"),
         n_steps=integration.count("steps"),
         method=options.tableau.name,

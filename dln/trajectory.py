@@ -100,7 +100,8 @@ class Trajectory:
     @cached_property
     def cost(self) -> Array:
         """C(A) at the saved times, shape (T,)."""
-        return np.asarray(self.cost_function.value(self.end_to_end))
+        with np.errstate(over="ignore", invalid="ignore"):
+            return _frozen(self.cost_function.raw_value(self.end_to_end))
 
     @cached_property
     def objective(self) -> Array:
@@ -108,16 +109,18 @@ class Trajectory:
         if self.weight_decay == 0.0:
             return self.cost
         if self.weights is not None:
-            size = sum(np.sum(W**2, axis=(-2, -1)) for W in self.weights)
-            return self.cost + 0.5 * self.weight_decay * size
-        return self._measured()[:, 1]
+            with np.errstate(over="ignore", invalid="ignore"):
+                size = sum(np.sum(W**2, axis=(-2, -1)) for W in self.weights)
+                return _frozen(self.cost + 0.5 * self.weight_decay * size)
+        return _frozen(self._measured()[:, 1])
 
     @cached_property
     def gradient_norm(self) -> Array:
         """Frobenius norm of the gradient of the objective with respect to the weights, shape (T,)."""
         if self.weights is not None:
-            return np.asarray(critical.gradient_norm(self.cost_function, self.weights, self.weight_decay))
-        return np.asarray(np.sqrt(self._measured()[:, 2]))
+            with np.errstate(over="ignore", invalid="ignore"):
+                return _frozen(critical.gradient_norm(self.cost_function, self.weights, self.weight_decay))
+        return _frozen(np.sqrt(self._measured()[:, 2]))
 
     def _measured(self) -> Array:
         if self.measured is None:
@@ -129,7 +132,7 @@ class Trajectory:
     @cached_property
     def singular_values(self) -> Array:
         """Singular values of A at the saved times, shape (T, min(n_L, n_0)), the largest first."""
-        return np.asarray(np.linalg.svd(self.end_to_end, compute_uv=False))
+        return _frozen(np.linalg.svd(self.end_to_end, compute_uv=False))
 
     def rank(self, tol: float = 1e-3) -> Array:
         """Number of singular values of A above `tol` times the largest over the whole run, shape (T,)."""
@@ -233,59 +236,61 @@ class Trajectory:
     def save(self, path: str | Path) -> None:
         """Write the run to one .npz file without pickles. A Custom cost is not written."""
         arrays: dict[str, Any] = {"t": self.t, "end_to_end": self.end_to_end, "extrema": self.extrema}
-        for l, W in enumerate(self.weights or ()):
-            arrays[f"weights_{l}"] = W
-        for l, W in enumerate(self.start):
-            arrays[f"start_{l}"] = W
+        for kind, layers in (("weights", self.weights or ()), ("start", self.start)):
+            arrays |= {f"{kind}_{l}": W for l, W in enumerate(layers)}
         if self.measured is not None:
             arrays["measured"] = self.measured
-        for name in self.cost_function.arguments:
-            arrays[f"cost_{name}"] = getattr(self.cost_function, name)
+        arrays |= {f"cost_{name}": getattr(self.cost_function, name) for name in self.cost_function.arguments}
         header = {name: getattr(self, name) for name in _SCALARS}
         header["stats"] = dict(self.stats)
         header["cost"] = {"name": type(self.cost_function).__name__, "scale": self.cost_function.scale}
-        target = Path(path)
+        target = checks.path(path, "path")
         if target.suffix != ".npz":
             target = target.with_name(target.name + ".npz")
+        if target.is_dir() or not target.parent.is_dir():
+            raise OSError(
+                f"`path` must be a file in a folder that exists, got {str(path)!r}. Make the folder first."
+            )
         np.savez_compressed(target, header=np.array(json.dumps(header)), allow_pickle=False, **arrays)
 
     @staticmethod
     def load(path: str | Path, *, cost: Cost | None = None) -> Trajectory:
         """Read a run that `save` wrote; give `cost` if it was a Custom one."""
-        source = Path(path)
-        if not source.is_file():
+        source = checks.path(path, "path")
+        if not checks.is_file(source) and checks.is_file(source.with_name(source.name + ".npz")):
+            source = source.with_name(source.name + ".npz")
+        if not checks.is_file(source):
             raise FileNotFoundError(
-                f"`path` must be a saved trajectory, got {str(source)!r}, which does not exist. Check the name."
+                f"`path` must be a file, got {str(source)!r}, which does not exist. Check the name."
+            )
+        if cost is not None and not isinstance(cost, Cost):
+            raise TypeError(
+                f"`cost` must be a cost from dln.costs, got {type(cost).__name__}. Give the one of the run."
+            )
+        refusal = f"`path` must be a file that Trajectory.save wrote, got {str(source)!r}"
+        try:
+            with source.open("rb") as file:
+                arrays = dict(np.load(file, allow_pickle=False))
+            header = json.loads(str(arrays["header"]))
+            kind = header["cost"]["name"]
+        except Exception as error:
+            raise ValueError(f"{refusal}, which cannot be read as such. Save the run again.") from error
+        if cost is None and kind not in costs.ALL:
+            raise ValueError(f"`cost` must be a known kind, got {kind!r}. Pass cost=...")
+        if cost is None and kind == "Custom":
+            raise ValueError(
+                "`cost` must be given to load a trajectory of a Custom cost, got None. Pass cost=..."
+            )
+        if cost is not None and type(cost).__name__ != kind:
+            raise ValueError(
+                f"`cost` must be a {kind} like that of the run, got {cost!r}. Give the same cost."
             )
         try:
-            with np.load(source, allow_pickle=False) as file:
-                arrays = {name: file[name] for name in file.files}
-            header = json.loads(str(arrays["header"]))
-        except Exception as error:
+            return _assembled(arrays, header, cost)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ValueError(
-                f"`path` must be a file that Trajectory.save wrote, got {str(source)!r} ({error})."
+                f"{refusal}, of which a part is missing or wrong ({error}). Save the run again."
             ) from error
-        if cost is None:
-            cost = _restore_cost(header.pop("cost"), arrays)
-        else:
-            header.pop("cost")
-        layers = [
-            tuple(arrays[f"{kind}_{l}"] for l in range(header["depth"]) if f"{kind}_{l}" in arrays)
-            for kind in ("weights", "start")
-        ]
-        from .flow import continuation
-
-        return Trajectory(
-            t=arrays["t"],
-            end_to_end=arrays["end_to_end"],
-            weights=layers[0] or None,
-            start=layers[1],
-            cost_function=cost,
-            extrema=arrays["extrema"],
-            measured=arrays.get("measured"),
-            continue_from=continuation(cost, header["weight_decay"], header["method"], header["stats"]),
-            **header,
-        )
 
     def __repr__(self) -> str:
         n_L, n_0 = self.end_to_end.shape[1:]
@@ -313,6 +318,12 @@ _SCALARS = (
 )  # fmt: skip
 
 
+def _frozen(values: Any) -> Array:
+    result = np.asarray(values)
+    result.setflags(write=False)
+    return result
+
+
 def _interpolate(t: Array, values: Array, times: Array) -> Array:
     """Linear interpolation between saved values."""
     right = np.clip(np.searchsorted(t, times), 1, len(t) - 1) if len(t) > 1 else np.zeros(len(times), int)
@@ -323,13 +334,45 @@ def _interpolate(t: Array, values: Array, times: Array) -> Array:
     return np.asarray((1 - share) * values[left] + share * values[right])
 
 
-def _restore_cost(record: Mapping[str, Any], arrays: Mapping[str, Any]) -> Cost:
-    kind = costs.ALL.get(record["name"])
-    if kind is None or kind is costs.Custom:
-        raise ValueError(
-            f"`cost` must be given to load a trajectory of a {record['name']} cost. Pass cost=..."
-        )
-    values = [arrays[f"cost_{name}"] for name in kind.arguments]
-    restored: Cost = kind(*(int(v) if v.ndim == 0 else v for v in values))  # type: ignore[arg-type]
-    restored.scale = record["scale"]
-    return restored
+def _assembled(arrays: Mapping[str, Any], header: dict[str, Any], cost: Cost | None) -> Trajectory:
+    """The trajectory of checked parts of a file."""
+    from .flow import continuation
+
+    record = header.pop("cost")
+    if cost is None:
+        kind = costs.ALL[record["name"]]
+        values = [arrays[f"cost_{name}"] for name in kind.arguments]
+        cost = kind(*(int(v) if v.ndim == 0 else v for v in values))  # type: ignore[arg-type]
+        cost.scale = checks.positive(record["scale"], "scale")
+    t = checks.array(arrays["t"], "t", ndim=1)
+    end_to_end = checks.array(arrays["end_to_end"], "end_to_end", ndim=3)
+    n_L, n_0 = end_to_end.shape[1:]
+    layers: dict[str, tuple[Array, ...]] = {}
+    for kind_, batch in (("weights", True), ("start", False)):
+        found = [arrays[f"{kind_}_{l}"] for l in range(header["depth"]) if f"{kind_}_{l}" in arrays]
+        layers[kind_] = tuple(checks.layers(found, kind_, batch=batch)) if found or kind_ == "start" else ()
+        shape = (layers[kind_][-1].shape[-2], layers[kind_][0].shape[-1]) if layers[kind_] else (n_L, n_0)
+        if shape != (n_L, n_0) or (layers[kind_] and len(layers[kind_]) != header["depth"]):
+            raise ValueError(f"{kind_} does not fit the end-to-end matrix")
+    if (
+        len(end_to_end) != len(t)
+        or any(len(W) != len(t) for W in layers["weights"])
+        or (np.diff(t) <= 0).any()
+    ):
+        raise ValueError("times and states do not fit each other")
+    if cost.shape is not None and cost.shape != (n_L, n_0):
+        raise ValueError("the cost does not fit the end-to-end matrix")
+    extrema = np.array(arrays["extrema"], dtype=np.float64)
+    if extrema.ndim != 2 or extrema.shape[1] != 3:
+        raise ValueError("extrema must have three columns")
+    return Trajectory(
+        t=t,
+        end_to_end=end_to_end,
+        weights=layers["weights"] or None,
+        start=layers["start"],
+        cost_function=cost,
+        extrema=extrema,
+        measured=arrays.get("measured"),
+        continue_from=continuation(cost, header["weight_decay"], header["method"], header["stats"]),
+        **header,
+    )

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -52,7 +53,7 @@ class Integration:
         n, size = len(system.state), system.problem.widths[0] * system.problem.widths[-1]
         self.y = system.state.copy()
         self.K = np.zeros((len(tableau.A) + 1, n))
-        self.K[0], self.A, measured = system.evaluate(self.y)
+        self.K[0], self.A, measured, self.broken = system.evaluate(self.y)
         rows = POINTS if self.times is None else len(self.times)
         self.out_t = np.zeros(rows)
         self.out = np.zeros((rows, n if self.keep_states else size))
@@ -94,11 +95,8 @@ class Integration:
     def _first_step(self) -> float:
         """A step in which no layer changes by more than a fraction of itself that suits the tolerance."""
         blocks = self.system.form.blocks(self.system.problem)
-        ratios = [
-            np.linalg.norm(self.y[a:b]) / np.linalg.norm(self.K[0, a:b])
-            for a, b in zip(blocks[:-1], blocks[1:], strict=True)
-            if self.y[a:b].any() and self.K[0, a:b].any()
-        ]
+        sizes = [(np.abs(self.y[a:b]).max(), np.abs(self.K[0, a:b]).max()) for a, b in pairwise(blocks)]
+        ratios = [y / v for y, v in sizes if y > 0 and 0 < v < np.inf]
         largest = self.t_span[1] - self.t_span[0]
         if not ratios:
             return min(largest, 1e-6)
@@ -115,6 +113,8 @@ class Integration:
 
     def run(self, look: Callable[[Integration, int], str], report: Callable[[float, str], None]) -> str:
         """Integrate until something ends it; `look` is asked at every stop that is not an end: "" means go on."""
+        if self.broken:
+            return self.broken
         if not (np.isfinite(self.K[0]).all() and np.isfinite(self.control["objective"][0])):
             return "not_finite"
         if self.control["cost"][0] <= self.cost_goal:
@@ -128,7 +128,6 @@ class Integration:
         direction = np.cos(np.arange(len(self.y)) ** 2 * 1.0)  # no mode is orthogonal to this
         direction /= np.linalg.norm(direction)
         arguments = (
-            *self.system.arguments,
             *(
                 tableau.A.copy(),
                 tableau.error.copy(),
@@ -152,15 +151,9 @@ class Integration:
             if room <= 0:
                 return "max_steps"
             before = time.perf_counter()
-            try:
-                code = solve(*arguments, min(budget, room))
-            except KeyboardInterrupt:
-                return "interrupted"
-            failure = self.system.problem.cost.failure()
-            if failure is not None:
-                if isinstance(failure, KeyboardInterrupt):
-                    return "interrupted"
-                return f"failed: {type(failure).__name__}: {failure}"
+            code = self.system.call(solve, *arguments, min(budget, room))
+            if isinstance(code, str):
+                return code
             if code in STATUS:
                 return STATUS[code]
             if code != rk.RUNNING and (status := look(self, code)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,12 +36,29 @@ class System:
         arguments = (pointers(kernels), index, problem.weight_decay, problem.cost.data, work)
         return System(problem, form, form.enter(problem), kernels, arguments)
 
-    def evaluate(self, state: Array) -> tuple[Array, Array, Array]:
-        """Velocity, end-to-end matrix (flat), and (cost, objective, dissipation) at a state."""
-        out, result = np.empty_like(state), np.empty(3)
-        compiled_evaluate()(*self.arguments, state, out, result)
+    def evaluate(self, state: Array) -> tuple[Array, Array, Array, str]:
+        """Velocity, end-to-end matrix (flat), (cost, objective, dissipation) at a state, and "" or what went wrong."""
+        out, result = np.full_like(state, np.nan), np.full(3, np.nan)
+        status = self.call(compiled_evaluate(), state, out, result)
         widths = self.problem.widths
-        return out, self.arguments[-1][: widths[0] * widths[-1]].copy(), result
+        return out, self.arguments[-1][: widths[0] * widths[-1]].copy(), result, str(status or "")
+
+    def call(self, loop: Callable[..., Any], *more: Any) -> Any:
+        """What a compiled loop returns, or "interrupted", or "failed: ..." where the cost's own code raised."""
+        try:
+            code = loop(*self.arguments, *more)
+            failure = self.problem.cost.failure()
+        except KeyboardInterrupt:
+            return "interrupted"
+        except Exception as error:  # of a compiled cost; nothing else in the kernels raises
+            failure = error
+        if failure is None:
+            return code
+        return (
+            "interrupted"
+            if isinstance(failure, KeyboardInterrupt)
+            else f"failed: {type(failure).__name__}: {failure}"
+        )
 
 
 def record(dtype: Any) -> Any:

@@ -53,7 +53,9 @@ class CustomKernels:
 
         def gradient_kernel(A: Any, rows: int, columns: int, data: Any, batch: Any, out: Any) -> None:
             try:
-                G = np.asarray(gradient(A.reshape(rows, columns).copy()), dtype=np.float64)
+                G = np.asarray(gradient(A.reshape(rows, columns).copy()))
+                if G.dtype.kind not in "biuf":
+                    raise TypeError(f"`gradient` must return real numbers, got {G!r}. Mend the function.")
                 if G.shape != (rows, columns):
                     raise ValueError(
                         f"`gradient` must return the shape of A, {(rows, columns)}, got {G.shape}. Mend the function."
@@ -103,10 +105,11 @@ def _compile(value: Callable[..., Any], gradient: Callable[..., Any]) -> tuple[A
 
     def gradient_kernel(A, rows, columns, data, batch, out):  # type: ignore[no-untyped-def]
         G = gradient_jit(A.reshape((rows, columns)).copy())
-        fits = G.shape[0] == rows and G.shape[1] == columns
+        if G.shape[0] != rows or G.shape[1] != columns:
+            raise ValueError("`gradient` must return the shape of A. Mend the function.")
         for i in range(rows):
             for j in range(columns):
-                out[i * columns + j] = data[0] * G[i, j] if fits else np.nan
+                out[i * columns + j] = data[0] * G[i, j]
 
     return compiled(value_kernel, VALUE, cache=False), compiled(gradient_kernel, GRADIENT, cache=False)
 

@@ -119,7 +119,18 @@ def _copy(source, start, target, to, size):  # type: ignore[no-untyped-def]
 
 @helper
 def _norm(x, start, stop):  # type: ignore[no-untyped-def]
-    return np.sqrt(_dot(x, x, start, stop))
+    square = _dot(x, x, start, stop)
+    if square > 1e-200:
+        return np.sqrt(square)
+    largest = 0.0  # squares of numbers below 1e-154 underflow
+    for i in range(start, stop):
+        largest = max(largest, abs(x[i]))
+    if largest == 0.0:
+        return square  # 0, or NaN
+    square = 0.0
+    for i in range(start, stop):
+        square += (x[i] / largest) ** 2
+    return largest * np.sqrt(square)
 
 
 @helper
