@@ -21,12 +21,16 @@ from .typing import RNG, Array
 __all__ = [
     "array",
     "boolean_mask",
+    "chain",
+    "fits",
+    "flag",
     "generator",
     "integer",
     "layers",
     "nonnegative",
     "number",
     "is_file",
+    "is_folder",
     "one_of",
     "path",
     "positive",
@@ -44,6 +48,10 @@ def array(
     finite: bool = True,
 ) -> Array:
     """float64 C-contiguous copy of a real array, with its number of axes, shape and finiteness checked."""
+    if isinstance(value, np.ma.MaskedArray):
+        raise TypeError(
+            f"`{name}` must be a plain array, got a masked one. Use its .filled() or MatrixCompletion."
+        )
     try:
         raw = np.asarray(value)
     except ValueError as error:
@@ -204,6 +212,43 @@ def is_file(source: Path) -> bool:
         return source.is_file()
     except (OSError, ValueError):
         return False
+
+
+def is_folder(source: Path) -> bool:
+    """Whether there is such a folder."""
+    try:
+        return source.is_dir()
+    except (OSError, ValueError):
+        return False
+
+
+def flag(value: Any, name: str) -> bool:
+    """True or False."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"`{name}` must be True or False, got {_brief(value)}. Give a truth value.")
+    return bool(value)
+
+
+def chain(weights: Any, name: str = "weights") -> list[Any]:
+    """Layers of any kind of number as arrays that chain."""
+    layers = [np.asarray(W) for W in weights]
+    if not layers:
+        raise ValueError(f"`{name}` must hold at least one layer, got none. Give [W_1, ..., W_L].")
+    for l, (below, above) in enumerate(zip(layers, layers[1:], strict=False), start=1):
+        if below.ndim < 2 or above.ndim < 2 or above.shape[-1] != below.shape[-2]:
+            raise ValueError(
+                f"`{name}` must chain: W_{l + 1} has shape {above.shape} but W_{l} has shape {below.shape}. "
+                "Each W_l must be (n_l, n_{l-1})."
+            )
+    return layers
+
+
+def fits(M: Any, name: str, shape: tuple[int, ...]) -> Any:
+    """An array of any kind of number whose last two axes have this shape."""
+    result = np.asarray(M)
+    if result.shape[-2:] != shape:
+        raise ValueError(f"`{name}` must have shape {shape}, got {result.shape}. It must fit the layers.")
+    return result
 
 
 def generator(rng: RNG) -> np.random.Generator:

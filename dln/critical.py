@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from . import checks
 from .costs import Cost
 from .network import end_to_end, layer_gradients
 from .typing import Array
@@ -144,10 +145,10 @@ def escape_speed(gradient: Array, depth: int, modes: Sequence[int] = (0,)) -> fl
     >>> round(escape_speed(np.diag([3.0, 1.0]), depth=4), 12)
     0.75
     """
-    from . import checks
-
     G = checks.array(gradient, "gradient", ndim=2)
     depth = checks.integer(depth, "depth", least=2)
+    if not isinstance(modes, (Sequence, np.ndarray)) or isinstance(modes, (str, bytes)):
+        raise TypeError(f"`modes` must be a sequence of integers, got {modes!r}. For example (0,).")
     chosen = sorted({checks.integer(mode, "modes", least=0) for mode in modes})
     s = np.linalg.svd(G, compute_uv=False)
     if not chosen or chosen[-1] >= len(s):

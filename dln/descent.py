@@ -10,7 +10,7 @@ import numpy as np
 
 from . import checks
 from . import form as forms_
-from .network import end_to_end
+from .network import finite_product
 from .problem import Problem
 from .progress import bar
 from .trajectory import KEEP_BYTES, Trajectory
@@ -19,6 +19,7 @@ from .typing import RNG, Array, Layers
 __all__ = ["gradient_descent", "sgd"]
 
 LOOK_SECONDS = 0.1
+LARGEST = 2**40  # bytes of saved end-to-end matrices
 
 MESSAGES = {
     "finished": "All {steps} steps are done.",
@@ -84,7 +85,7 @@ def gradient_descent(
     """
     problem = Problem.checked(cost, weights, weight_decay)
     run = _Descent(problem, learning_rate, steps, momentum, every, keep_weights)
-    return run.trajectory("gradient_descent", None, 0, progress)
+    return run.trajectory("gradient_descent", None, 0, checks.flag(progress, "progress"))
 
 
 def sgd(
@@ -154,7 +155,7 @@ def sgd(
         checks.generator(rng), problem.cost.samples, size
     )
     run = _Descent(problem, learning_rate, steps, momentum, every, keep_weights)
-    return run.trajectory("sgd", stream, size, progress)
+    return run.trajectory("sgd", stream, size, checks.flag(progress, "progress"))
 
 
 # Drawn samples: a stream that is sent a number of steps and gives the samples of those steps.
@@ -196,9 +197,17 @@ class _Descent:
                 f"`momentum` must be in [0, 1), got {self.momentum}. At 1 nothing is ever forgotten."
             )
         self.every = checks.integer(every, "every", least=1)
+        if max(self.steps, self.every) >= 2**62:
+            raise ValueError(
+                f"`steps` must be below 2^62, got {self.steps}, every {self.every}. No run ends then."
+            )
         self.rows = self.steps // self.every + 1
         size = self.rows * problem.parameters * 8
-        self.keep = size <= KEEP_BYTES if keep_weights is None else bool(keep_weights)
+        if self.rows * problem.widths[0] * problem.widths[-1] * 8 > LARGEST:
+            raise ValueError(
+                f"`steps` must leave room for {self.rows} saved matrices, got {self.steps}. Raise `every`."
+            )
+        self.keep = size <= KEEP_BYTES if keep_weights is None else checks.flag(keep_weights, "keep_weights")
 
     def trajectory(self, method: str, stream: Stream | None, batch_size: int, progress: bool) -> Trajectory:
         """Run, a bounded number of steps at a time, and put together what came out."""
@@ -209,7 +218,8 @@ class _Descent:
         form = forms_.ALL["weights"]
         system = System.of(problem, form)
         y, widths = system.state.copy(), problem.widths
-        _, A, measured_now, status = system.evaluate(y)
+        with np.errstate(over="ignore", invalid="ignore"):
+            _, A, measured_now, status = system.evaluate(y)
         out = np.empty((self.rows, len(y) if self.keep else len(A)))
         measured = np.empty(1 if self.keep else 3 * self.rows)
         out[0] = y if self.keep else A
@@ -244,7 +254,7 @@ class _Descent:
             message = f"The cost's own code {status}. Mend it and run on from the last weights."
         return Trajectory(
             t=self.learning_rate * self.every * np.arange(saved, dtype=np.float64),
-            end_to_end=end_to_end(layers) if layers else rows.reshape(-1, widths[-1], widths[0]),
+            end_to_end=finite_product(layers) if layers else rows.reshape(-1, widths[-1], widths[0]),
             weights=layers,
             start=problem.weights,
             cost_function=problem.cost,
@@ -270,7 +280,7 @@ def _finite(problem: Problem, rows: Array, form: Any) -> Array:
     """The saved rows before the first whose A or cost overflows (form: of the layers; None: rows are A already)."""
     shape = (len(rows), problem.widths[-1], problem.widths[0])
     with np.errstate(over="ignore", invalid="ignore"):
-        A = rows.reshape(shape) if form is None else end_to_end(form.layers(rows, problem.widths))
+        A = rows.reshape(shape) if form is None else finite_product(form.layers(rows, problem.widths))
         finite = np.isfinite(A).all(axis=(1, 2))
         count = len(rows) if finite.all() else int(np.argmin(finite))
         if count > 1 and problem.cost.arguments:  # a Custom cost is not asked: it may raise

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -41,87 +42,89 @@ def read_matrix(path: str | Path) -> tuple[Array, Array]:
     """
     source = checks.path(path, "path")
     if not checks.is_file(source):
-        raise FileNotFoundError(
-            f"`path` must be a file, got {str(source)!r}, which does not exist. Check the name."
-        )
-    readers = {".csv": _read_csv, ".npy": _read_npy, ".npz": _read_npz}
+        what = "which is a folder" if checks.is_folder(source) else "which does not exist"
+        raise FileNotFoundError(f"`path` must be a file, got {str(source)!r}, {what}. Check the name.")
+    readers = {".csv": _read_csv, ".npy": _read_numpy, ".npz": _read_numpy}
     if source.suffix.lower() not in readers:
-        raise ValueError(
-            f"`path` must end in .csv, .npy or .npz, got {str(source)!r}. Save the matrix in one of these."
+        raise _refusal(
+            source, "end in .csv, .npy or .npz", "of another kind", "Save the matrix in one of these"
         )
     if source.stat().st_size == 0:
-        raise ValueError(f"`path` must hold a matrix, got {str(source)!r}, which is empty.")
+        raise _refusal(source, "hold a matrix", "which is empty", "Write the matrix to it")
     values, mask = readers[source.suffix.lower()](source)
-    values = checks.array(values, str(source), ndim=2, finite=False)
-    known = (
-        ~np.isnan(values) if mask is None else checks.boolean_mask(mask, f"{source}[mask]", values.shape) == 1
-    )
+    if values.dtype.kind not in "biuf" or values.ndim != 2 or values.size == 0:
+        what = f"an array of shape {values.shape} and dtype {values.dtype}"
+        raise _refusal(source, "hold a matrix of real numbers", what, "Save one with two axes")
+    values = np.array(values, dtype=np.float64)
+    known = ~np.isnan(values) if mask is None else checks.boolean_mask(mask, "mask", values.shape) == 1
     if not known.any():
-        raise ValueError(
-            f"`path` must hold at least one known entry, got {str(source)!r}, where every cell is missing."
+        raise _refusal(
+            source, "hold at least one known entry", "where every cell is missing", "Fill some cells"
         )
-    matrix = checks.array(np.where(known, values, 0.0), str(source))
+    matrix = np.where(known, values, 0.0)
+    if not np.isfinite(matrix).all():
+        raise _refusal(source, "hold finite numbers", "with an infinite entry", "Leave such cells empty")
     return matrix, known.astype(np.float64)
+
+
+def _refusal(source: Path, rule: str, what: str, way_out: str) -> ValueError:
+    return ValueError(f"`path` must {rule}, got {str(source)!r}, {what}. {way_out}.")
 
 
 def _read_csv(source: Path) -> tuple[Array, None]:
     try:
         text = source.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ValueError(
-            f"`path` must be a text file, got {str(source)!r} ({error}). Save it as UTF-8 .csv."
+        delimiter = max(";\t,", key=text.count)
+        rows = list(csv.reader(text.splitlines(), delimiter=delimiter))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise _refusal(
+            source, "be a text file of cells", f"unreadable ({error})", "Save it as UTF-8 .csv"
         ) from error
-    delimiter = max(",;\t", key=text.count)
-    lines = [
-        (n, row) for n, row in enumerate(csv.reader(text.splitlines(), delimiter=delimiter), start=1) if row
-    ]
-    if not lines:
-        raise ValueError(f"`path` must hold a matrix, got {str(source)!r}, which has no rows.")
+    # A blank line is an unobserved cell where there is one column, and nothing where there are more.
+    several = any(len(row) > 1 for row in rows)
+    lines = [(n, row or [""]) for n, row in enumerate(rows, start=1) if row or not several]
     if len(lines) > 1 and all(cell.strip() and _number(cell) is None for cell in lines[0][1]):
         lines = lines[1:]
+    if not any(cell.strip() for _, row in lines for cell in row):
+        raise _refusal(source, "hold a matrix", "where every cell is missing", "Write the matrix to it")
     length = len(lines[0][1])
     for n, row in lines:
         if len(row) != length:
-            raise ValueError(
-                f"`path` must have rows of equal length, got {len(row)} cells in line {n} of {str(source)!r} after "
-                f"{length} in line {lines[0][0]}. Leave unobserved cells empty but keep their separators."
+            what = f"with {len(row)} cells in line {n} after {length} in line {lines[0][0]}"
+            raise _refusal(
+                source, "have rows of equal length", what, "Leave unobserved cells empty between separators"
             )
         for column, cell in enumerate(row, start=1):
             if _number(cell) is None:
-                raise ValueError(
-                    f"`path` must hold numbers, got {cell.strip()!r} in line {n}, cell {column} of {str(source)!r}. "
-                    "Leave unobserved cells empty."
+                what = f"with {cell.strip()[:40]!r} in line {n}, cell {column}"
+                raise _refusal(
+                    source, "hold numbers", what, "Leave unobserved cells empty, and write 0.5 for a half"
                 )
     return np.array([[_number(cell) for cell in row] for _, row in lines], dtype=np.float64), None
 
 
 def _number(cell: str) -> float | None:
     """Value of a cell, NaN where it is missing, None where it is no number."""
-    if cell.strip().lower() in MISSING:
+    text = cell.strip().lower()
+    if text in MISSING:
         return float("nan")
     try:
-        return float(cell)
+        return None if "_" in text else float(text)
     except ValueError:
         return None
 
 
-def _read_npy(source: Path) -> tuple[Array, None]:
-    return _load(source), None
-
-
-def _read_npz(source: Path) -> tuple[Array, Array | None]:
-    file = _load(source)
-    if "target" not in file and len(file) != 1:
-        raise ValueError(
-            f"`path` must hold an array named 'target', got {sorted(file)} in {str(source)!r}. Rename it."
-        )
-    target = file["target"] if "target" in file else next(iter(file.values()))
-    return target, file.get("mask") if "target" in file else None
-
-
-def _load(source: Path):  # type: ignore[no-untyped-def]
+def _read_numpy(source: Path) -> tuple[Any, Any]:
+    """The matrix of a .npy file, or ``target`` (or the only array) and ``mask`` of a .npz file."""
     try:
-        loaded = np.load(source, allow_pickle=False)
-        return loaded if isinstance(loaded, np.ndarray) else dict(loaded)
+        with source.open("rb") as file:
+            loaded = np.load(file, allow_pickle=False)
+            arrays = {"target": loaded} if isinstance(loaded, np.ndarray) else dict(loaded)
     except Exception as error:
-        raise ValueError(f"`path` must be a NumPy file of numbers, got {str(source)!r} ({error}).") from error
+        raise _refusal(
+            source, "be a NumPy file of numbers", "which cannot be read", "Save it with np.save"
+        ) from error
+    if "target" not in arrays and len(arrays) != 1:
+        raise _refusal(source, "hold an array named 'target'", f"with {sorted(arrays)}", "Rename the matrix")
+    target = arrays["target"] if "target" in arrays else next(iter(arrays.values()))
+    return target, arrays.get("mask") if "target" in arrays else None

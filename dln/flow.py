@@ -12,6 +12,7 @@ import numpy as np
 from . import checks, critical
 from . import form as forms_
 from .costs import Cost
+from .network import finite_product
 from .problem import Problem, Until
 from .progress import bar
 from .tableaux import ALL as TABLEAUX
@@ -142,8 +143,12 @@ def gradient_flow(
     )
     times = None if t_eval is None else _output_times(t_eval, span)
     saved = 512 if times is None else len(times)
-    keep = saved * problem.parameters * 8 <= KEEP_BYTES if keep_weights is None else bool(keep_weights)
-    return _run(problem, span, options, times, until, keep, progress)
+    keep = (
+        saved * problem.parameters * 8 <= KEEP_BYTES
+        if keep_weights is None
+        else checks.flag(keep_weights, "keep_weights")
+    )
+    return _run(problem, span, options, times, until, keep, checks.flag(progress, "progress"))
 
 
 class _Options:
@@ -205,7 +210,7 @@ def _run(
         message = f"The cost's own code {status}. Mend it and run on from the last weights."
     trajectory = Trajectory(
         t=t,
-        end_to_end=_end_to_end(layers) if layers is not None else rows.reshape(-1, widths[-1], widths[0]),
+        end_to_end=finite_product(layers) if layers is not None else rows.reshape(-1, widths[-1], widths[0]),
         weights=layers,
         t_start=span[0],
         start=problem.weights,
@@ -263,7 +268,7 @@ class _Watch:
             integration.control["dissipation_goal"] = integration.control["dissipation"] / 4.0
             return ""
         if code == AT_REST:
-            first = np.linalg.norm(self.problem.cost.gradient(_end_to_end(self.problem.weights)), 2)
+            first = np.linalg.norm(self.problem.cost.gradient(finite_product(self.problem.weights)), 2)
             return "at_rest" if self._at_minimum(integration, REST * float(first)) else ""
         if until.rank is not None:
             _, A = self._point(integration)
@@ -307,24 +312,18 @@ class _Watch:
             )
         measured = trajectory.measured
         if measured is not None:
-            cost = trajectory.cost_function.value(_end_to_end(layers))
+            cost = trajectory.cost_function.value(finite_product(layers))
             objective = self.saddle[2]
             measured = np.vstack([measured[keep], [cost, objective, objective * math.exp(self.saddle[1])]])
         turns = trajectory.extrema
         return replace(
             trajectory,
             t=np.append(trajectory.t[keep], time),
-            end_to_end=np.concatenate([trajectory.end_to_end[keep], _end_to_end(layers)[None]]),
+            end_to_end=np.concatenate([trajectory.end_to_end[keep], finite_product(layers)[None]]),
             weights=joined,
             measured=measured,
             extrema=turns[turns[:, 0] <= time],
         )
-
-
-def _end_to_end(layers: Any) -> Array:
-    from .network import end_to_end
-
-    return end_to_end(layers)
 
 
 def methods() -> dict[str, str]:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from . import checks
 from .typing import Array
 
 __all__ = [
@@ -30,7 +31,8 @@ def _transpose(M: Array) -> Array:
 
 def forward_products(weights: Sequence[Array]) -> list[Array]:
     """Products ``F_l = W_l ... W_1`` for l = 1 .. L; the last one is the end-to-end matrix."""
-    products = [weights[0]]
+    weights = checks.chain(weights)
+    products = [weights[0].copy()]
     for W in weights[1:]:
         products.append(W @ products[-1])
     return products
@@ -41,15 +43,22 @@ def end_to_end(weights: Sequence[Array]) -> Array:
     return forward_products(weights)[-1]
 
 
+def finite_product(weights: Sequence[Array]) -> Array:
+    """End-to-end matrix of layers of any size, infinite or NaN without a warning where it overflows."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return end_to_end(weights)
+
+
 def layer_gradients(weights: Sequence[Array], G: Array) -> list[Array]:
     r"""Gradients by layer, :math:`\partial C/\partial W_l = B_l^T G F_{l-1}^T`.
 
     ``G`` is the gradient of the cost at the end-to-end matrix, ``B_l = W_L ... W_{l+1}``,
     ``F_{l-1} = W_{l-1} ... W_1``.
     """
+    weights = checks.chain(weights)
     forward = forward_products(weights)
     gradients = []
-    back = G  # B_l^T G
+    back = checks.fits(G, "G", forward[-1].shape[-2:])  # B_l^T G
     for W, F in zip(weights[:0:-1], forward[-2::-1], strict=True):
         gradients.append(back @ _transpose(F))
         back = _transpose(W) @ back
@@ -62,6 +71,7 @@ def balances(weights: Sequence[Array]) -> list[Array]:
 
     Conserved by the gradient flow of any cost; multiplied by ``exp(-2 weight_decay t)`` under weight decay.
     """
+    weights = checks.chain(weights)
     return [
         _transpose(above) @ above - below @ _transpose(below)
         for below, above in zip(weights[:-1], weights[1:], strict=True)
@@ -73,6 +83,15 @@ def rotate(weights: Sequence[Array], rotations: Sequence[Array]) -> list[Array]:
 
     ``rotations`` are the orthogonal ``O_1 .. O_{L-1}`` of the hidden layers.
     """
+    weights = checks.chain(weights)
+    if len(rotations) != len(weights) - 1:
+        raise ValueError(
+            f"`rotations` must be one for each of the {len(weights) - 1} hidden layers, got {len(rotations)}. "
+            "Give O_1 .. O_{L-1}."
+        )
+    rotations = [
+        checks.fits(O, "rotations", (W.shape[-2],) * 2) for O, W in zip(rotations, weights, strict=False)
+    ]
     left = [*rotations, None]
     right = [None, *rotations]
     rotated = []
@@ -84,6 +103,12 @@ def rotate(weights: Sequence[Array], rotations: Sequence[Array]) -> list[Array]:
 
 def include(weights: Sequence[Array], hidden: Sequence[int]) -> list[Array]:
     """Network padded by zero neurons to the given hidden widths: the same end-to-end matrix."""
+    weights = checks.chain(weights)
+    present = [W.shape[-2] for W in weights[:-1]]
+    if len(hidden) != len(present) or any(n < m for n, m in zip(hidden, present, strict=True)):
+        raise ValueError(
+            f"`hidden` must be at least {present}, got {list(hidden)}. Inclusion only widens a network."
+        )
     rows = [*hidden, weights[-1].shape[-2]]
     columns = [weights[0].shape[-1], *hidden]
     padded = []
@@ -99,7 +124,9 @@ def end_to_end_velocity(weights: Sequence[Array], G: Array) -> Array:
 
     The kernel in front of ``G`` is the neural tangent kernel of the deep linear network.
     """
+    weights = checks.chain(weights)
     forward = forward_products(weights)
+    G = checks.fits(G, "G", forward[-1].shape[-2:])
     velocity = np.zeros_like(forward[-1])
     B: Array | None = None
     for l in range(len(weights) - 1, -1, -1):

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from .. import checks
 from ..typing import RNG
 from . import statements
 from .statement import Check, Statement
@@ -104,10 +105,14 @@ def verify(names: str | Sequence[str] | None = None, *, rng: RNG = None) -> tupl
 
 def _chosen(selection: str | Sequence[str] | None) -> tuple[str, ...]:
     known = names()
-    chosen = known if selection is None else (selection,) if isinstance(selection, str) else tuple(selection)
+    if selection is None:
+        return known
+    if not isinstance(selection, (str, Sequence)):
+        raise TypeError(f"`names` must be a name or a list of names, got {selection!r}. Choose from {known}.")
+    chosen = (selection,) if isinstance(selection, str) else tuple(selection)
     for name in chosen:
         if name not in known:
-            raise ValueError(f"`names` must be among {known}, got {name!r}.")
+            raise ValueError(f"`names` must be among {known}, got {name!r}. Choose known names.")
     return chosen
 
 
@@ -122,6 +127,7 @@ def _root(rng: RNG) -> np.random.SeedSequence:
         return rng
     if isinstance(rng, np.random.Generator):
         return np.random.SeedSequence([int(word) for word in rng.integers(2**32, size=4)])
+    checks.generator(rng)
     return np.random.SeedSequence(rng)
 
 
@@ -157,9 +163,9 @@ def _outcome(check: Callable[..., Check] | None, *arguments: Any) -> Check | Non
         return Check(False, 0, math.inf, f"{type(error).__name__}: {error}")
 
 
-def _status(statement: Statement, checks: list[Check]) -> str:
-    if not checks:
+def _status(statement: Statement, outcomes: list[Check]) -> str:
+    if not outcomes:
         return "undecided"
-    if not all(check.passed for check in checks):
+    if not all(check.passed for check in outcomes):
         return "failed"
     return "supported" if statement.conjecture else "verified"
