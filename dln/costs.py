@@ -105,10 +105,11 @@ class Cost(ABC):
 
     def __mul__(self, factor: float) -> Cost:
         scaled = copy.copy(self)
-        scaled.scale = self.scale * checks.positive(factor, "factor")
+        scaled.scale = checks.positive(self.scale * checks.positive(factor, "factor"), "factor")
         return scaled
 
     __rmul__ = __mul__
+    __array_ufunc__ = None  # an array times a cost is refused here, not spread over its entries
 
     def __repr__(self) -> str:
         factor = "" if self.scale == 1.0 else f"{self.scale:g} * "
@@ -446,8 +447,9 @@ class CrossEntropy(Cost):
     def __init__(self, X: ArrayLike, labels: ArrayLike, classes: int | None = None) -> None:
         self.X = checks.array(X, "X", ndim=2)
         given = checks.array(labels, "labels", shape=(self.X.shape[1],))
-        if not (np.equal(given, np.round(given)).all() and (given >= 0).all()):
-            bad = given[(given != np.round(given)) | (given < 0)][0]
+        wrong = (given != np.round(given)) | (given < 0) | (given > 2**31)
+        if wrong.any():
+            bad = given[wrong][0]
             raise ValueError(f"`labels` must be integers 0 .. n_L - 1, got {bad}. Number the classes from 0.")
         self.labels = given.astype(np.int64)
         least = int(self.labels.max()) + 1
@@ -572,7 +574,15 @@ class Custom(Cost):
 
     def _each(self, function: Callable[[Array], Any], A: Array) -> Any:
         if A.ndim == 2:
-            return np.asarray(function(A.copy()), dtype=np.float64)
+            result = np.asarray(function(A.copy()))
+            name = "value" if function is self.functions[0] else "gradient"
+            wanted = () if name == "value" else A.shape
+            if result.dtype.kind not in "biuf" or result.shape != wanted:
+                raise ValueError(
+                    f"`{name}` must return real numbers of shape {wanted}, got dtype {result.dtype} and shape "
+                    f"{result.shape}. Mend the function."
+                )
+            return result.astype(np.float64)
         flat = [self._each(function, M) for M in A.reshape(-1, *A.shape[-2:])]
         return np.array(flat).reshape(A.shape[:-2] + np.shape(flat[0]))
 
@@ -580,12 +590,7 @@ class Custom(Cost):
         return self._each(self.functions[0], A)
 
     def _gradient(self, A: Array) -> Array:
-        G = self._each(self.functions[1], A)
-        if G.shape != A.shape:
-            raise ValueError(
-                f"`gradient` must return the shape of A, {A.shape}, got {G.shape}. Mend the function."
-            )
-        return G
+        return self._each(self.functions[1], A)
 
     def _hessian_vector(self, A: Array, D: Array) -> Array:
         size = np.linalg.norm(D)

@@ -199,7 +199,7 @@ class _Descent:
         self.every = checks.integer(every, "every", least=1)
         if max(self.steps, self.every) >= 2**62:
             raise ValueError(
-                f"`steps` must be below 2^62, got {self.steps}, every {self.every}. No run ends then."
+                f"`steps` must be below 2^62, and `every` too, got {self.steps} and {self.every}. No run ends then."
             )
         self.rows = self.steps // self.every + 1
         size = self.rows * problem.parameters * 8

@@ -5,6 +5,7 @@ To add a start, add a function here and its name to `ALL`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -69,10 +70,15 @@ def gaussian(
     if std is not None:
         sigma = checks.positive(std, "std")
     elif gamma is not None:
-        sigma = max(n[1:-1]) ** (-checks.number(gamma, "gamma") / 2)
+        with np.errstate(over="ignore", under="ignore"):
+            sigma = float(np.float64(max(n[1:-1])) ** (-checks.number(gamma, "gamma") / 2))
     else:
         sigma = checks.positive(rho, "rho") / max(n[1:-1]) ** 0.5
     sigma *= checks.positive(alpha, "alpha")
+    if not 0 < sigma < math.inf:
+        raise ValueError(
+            f"`{given[0]}` must give a start that float64 can hold, got sigma = {sigma}. Choose another scale."
+        )
     random = checks.generator(rng)
     return [sigma * random.standard_normal(shape) for shape in zip(n[1:], n[:-1], strict=True)]
 
@@ -263,7 +269,8 @@ def _widths_around(
     n = checks.widths(given)
     if len(n) != depth + 1 or n[0] != n_0 or n[-1] != n_L:
         raise ValueError(
-            f"`widths` must be (n_0, ..., n_L) = ({n_0}, ..., {n_L}) with {depth + 1} entries, got {n}."
+            f"`widths` must be (n_0, ..., n_L) = ({n_0}, ..., {n_L}) with {depth + 1} entries, got {n}. "
+            "It must fit the matrix and the depth."
         )
     if min(n[1:-1], default=least) < least:
         raise ValueError(

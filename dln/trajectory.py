@@ -247,7 +247,7 @@ class Trajectory:
         target = checks.path(path, "path")
         if target.suffix != ".npz":
             target = target.with_name(target.name + ".npz")
-        if target.is_dir() or not target.parent.is_dir():
+        if checks.is_folder(Path(path)) or checks.is_folder(target) or not checks.is_folder(target.parent):
             raise OSError(
                 f"`path` must be a file in a folder that exists, got {str(path)!r}. Make the folder first."
             )
@@ -257,7 +257,11 @@ class Trajectory:
     def load(path: str | Path, *, cost: Cost | None = None) -> Trajectory:
         """Read a run that `save` wrote; give `cost` if it was a Custom one."""
         source = checks.path(path, "path")
-        if not checks.is_file(source) and checks.is_file(source.with_name(source.name + ".npz")):
+        if (
+            source.name
+            and not checks.is_file(source)
+            and checks.is_file(source.with_name(source.name + ".npz"))
+        ):
             source = source.with_name(source.name + ".npz")
         if not checks.is_file(source):
             raise FileNotFoundError(
@@ -361,7 +365,7 @@ def _assembled(arrays: Mapping[str, Any], header: dict[str, Any], cost: Cost | N
     ):
         raise ValueError("times and states do not fit each other")
     if cost.shape is not None and cost.shape != (n_L, n_0):
-        raise ValueError("the cost does not fit the end-to-end matrix")
+        raise ValueError(f"`cost` must have shape {(n_L, n_0)}, that of the run, got {cost.shape}")
     extrema = np.array(arrays["extrema"], dtype=np.float64)
     if extrema.ndim != 2 or extrema.shape[1] != 3:
         raise ValueError("extrema must have three columns")

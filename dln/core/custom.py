@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import ctypes
+import inspect
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numba
 import numpy as np
 
-from .compile import FLAGS, GRADIENT, VALUE, compiled, matrix
+from .compile import FLAGS, GRADIENT, PACKAGE, VALUE, compiled, matrix
 
 __all__ = ["CustomKernels"]
 
@@ -26,14 +28,14 @@ class CustomKernels:
         if numba.config.DISABLE_JIT:
             self.value, self.gradient = self._plain(value, gradient)
             return
+        for name, function in (("value", value), ("gradient", gradient)):
+            _takes_one_argument(function, name)
         try:
             self.value, self.gradient = _compile(value, gradient)
         except Exception as error:  # whatever Numba trips over, Python may still run
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            warnings.warn(
-                f"this Custom cost cannot be compiled and runs as Python, which is slower ({reason})",
-                stacklevel=4,
-            )
+            text = f"this Custom cost cannot be compiled and runs as Python, which is slower ({reason})"
+            warnings.warn(text, stacklevel=_depth_within_package())
             self.value, self.gradient = self._call_back(value, gradient)
 
     def take_failure(self) -> BaseException | None:
@@ -55,7 +57,7 @@ class CustomKernels:
             try:
                 G = np.asarray(gradient(A.reshape(rows, columns).copy()))
                 if G.dtype.kind not in "biuf":
-                    raise TypeError(f"`gradient` must return real numbers, got {G!r}. Mend the function.")
+                    raise TypeError(f"`gradient` must return real numbers, got dtype {G.dtype}: {G!r}")
                 if G.shape != (rows, columns):
                     raise ValueError(
                         f"`gradient` must return the shape of A, {(rows, columns)}, got {G.shape}. Mend the function."
@@ -112,6 +114,25 @@ def _compile(value: Callable[..., Any], gradient: Callable[..., Any]) -> tuple[A
                 out[i * columns + j] = data[0] * G[i, j]
 
     return compiled(value_kernel, VALUE, cache=False), compiled(gradient_kernel, GRADIENT, cache=False)
+
+
+def _depth_within_package() -> int:
+    """Number of frames from here to the caller of the package: the one whom a warning concerns."""
+    frame, depth = inspect.currentframe(), 0
+    while frame is not None and Path(frame.f_code.co_filename).is_relative_to(PACKAGE):
+        frame, depth = frame.f_back, depth + 1
+    return depth
+
+
+def _takes_one_argument(function: Callable[..., Any], name: str) -> None:
+    try:
+        inspect.signature(_plain(function)).bind(None)
+    except TypeError as error:
+        raise TypeError(
+            f"`{name}` must be a function of the matrix A alone, got {function!r}. Mend it."
+        ) from error
+    except ValueError:
+        return  # a built-in function that does not say what it takes
 
 
 def _plain(function: Callable[..., Any]) -> Callable[..., Any]:
