@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -71,6 +72,7 @@ def _run(options: argparse.Namespace) -> int:
     from . import experiments
 
     options.progress = options.progress and not options.json and sys.stderr.isatty()
+    _refuse_unwritable(options.output)
     outcome = experiments.load(options.experiment).run(options)
     from .plotting import save_figure
 
@@ -95,6 +97,15 @@ def _run(options: argparse.Namespace) -> int:
             print(note)
         print("Written:", *paths, written)
     return 0 if outcome.success else 1
+
+
+def _refuse_unwritable(folder: Path) -> None:
+    """An output folder that cannot be made is refused before the run, not after it."""
+    existing = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK):
+        raise OSError(
+            f"`--output` must be a folder that can be written, got {str(folder)!r}. Choose another."
+        )
 
 
 def _list(options: argparse.Namespace) -> int:
@@ -123,9 +134,9 @@ def _list(options: argparse.Namespace) -> int:
 
 
 def _verify(options: argparse.Namespace) -> int:
-    from . import theorems
+    from . import checks, theorems
 
-    verdicts = theorems.verify(options.names or None, rng=options.seed)
+    verdicts = theorems.verify(options.names or None, rng=checks.integer(options.seed, "--seed", least=0))
     rows = [
         {
             "statement": verdict.name,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 from pathlib import Path
 from typing import Any
 
@@ -52,18 +53,25 @@ def read_matrix(path: str | Path) -> tuple[Array, Array]:
     if source.stat().st_size == 0:
         raise _refusal(source, "hold a matrix", "which is empty", "Write the matrix to it")
     values, mask = readers[source.suffix.lower()](source)
-    if values.dtype.kind not in "biuf" or values.ndim != 2 or values.size == 0:
-        what = f"an array of shape {values.shape} and dtype {values.dtype}"
+    if values.dtype.kind not in "biuf":
+        raise TypeError(
+            f"`path` must hold real numbers, got {str(source)!r} of dtype {values.dtype}. Convert them first."
+        )
+    if values.ndim != 2 or values.size == 0:
+        what = f"an array of shape {values.shape}"
         raise _refusal(source, "hold a matrix of real numbers", what, "Save one with two axes")
     values = np.array(values, dtype=np.float64)
-    known = ~np.isnan(values) if mask is None else checks.boolean_mask(mask, "mask", values.shape) == 1
+    known = (
+        ~np.isnan(values) if mask is None else checks.boolean_mask(mask, f"{source}[mask]", values.shape) == 1
+    )
     if not known.any():
         raise _refusal(
             source, "hold at least one known entry", "where every cell is missing", "Fill some cells"
         )
     matrix = np.where(known, values, 0.0)
     if not np.isfinite(matrix).all():
-        raise _refusal(source, "hold finite numbers", "with an infinite entry", "Leave such cells empty")
+        what = f"with the entry {matrix[~np.isfinite(matrix)][0]}"
+        raise _refusal(source, "hold finite numbers", what, "Make such entries NaN")
     return matrix, known.astype(np.float64)
 
 
@@ -74,7 +82,7 @@ def _refusal(source: Path, rule: str, what: str, way_out: str) -> ValueError:
 def _read_csv(source: Path) -> tuple[Array, None]:
     try:
         text = source.read_text(encoding="utf-8-sig")
-        delimiter = max(";\t,", key=text.count)
+        delimiter = next((sign for sign in ";\t" if sign in text), ",")
         rows = list(csv.reader(text.splitlines(), delimiter=delimiter))
     except (UnicodeDecodeError, csv.Error) as error:
         raise _refusal(
@@ -109,7 +117,8 @@ def _number(cell: str) -> float | None:
     if text in MISSING:
         return float("nan")
     try:
-        return None if "_" in text else float(text)
+        value = float(text)
+        return None if "_" in text or math.isinf(value) else value
     except ValueError:
         return None
 

@@ -197,7 +197,8 @@ def _run(
     progress: bool,
 ) -> Trajectory:
     watch = _Watch(problem, until)
-    integration = options.integration(problem, span, times, keep, **watch.goals)
+    with np.errstate(over="ignore", invalid="ignore"):
+        integration = options.integration(problem, span, times, keep, **watch.goals)
     total = None if math.isinf(span[1]) else span[1] - span[0]
     with bar(progress, "gradient flow", total) as report, np.errstate(over="ignore", invalid="ignore"):
         status = integration.run(watch.look, report)

@@ -63,7 +63,9 @@ def plot_cost(
 def shade_plateaus(ax: Any, trajectory: Trajectory, saddles: Sequence[Saddle] | None = None) -> None:
     """Grey bands over the plateaus, each with its rank above it."""
     end = float(trajectory.t[-1])
-    for saddle in find_saddles(trajectory) if saddles is None else saddles:
+    if saddles is None:
+        saddles = find_saddles(trajectory) if (trajectory.objective > 0).all() else ()
+    for saddle in saddles:
         start, stop = saddle.start, min(saddle.stop, end)
         ax.axvspan(start, stop, color="0.5", alpha=0.12 if saddle.kind == "saddle" else 0.25, lw=0)
         ax.text(

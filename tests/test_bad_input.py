@@ -256,8 +256,8 @@ MISTAKES = [
     ("inits.gaussian((2, 2), std=1.0, rho=1.0)", ValueError, "`std`", "`rho`", "exactly one"),
     ("inits.gaussian((2, 2), gamma=1.0)", ValueError, "`gamma`", "(2, 2)"),
     ("inits.gaussian((2, 2), rho=1.0)", ValueError, "`rho`", "(2, 2)"),
-    ("inits.gaussian((2, 3, 2), gamma=-1e5)", ValueError, "`gamma`", "-1"),
-    ("inits.gaussian((2, 3, 2), std=1e300, alpha=1e300)", ValueError, "`alpha`", "1e+300"),
+    ("inits.gaussian((2, 3, 2), gamma=-1e5)", ValueError, "`gamma`"),
+    ("inits.gaussian((2, 3, 2), std=1e300, alpha=1e300)", ValueError, "inf"),
     ("inits.gaussian((2,), std=1.0)", ValueError, "`widths`", "two", "1"),
     ("inits.gaussian('22', std=1.0)", TypeError, "`widths`", "'22'"),
     ("inits.gaussian(5, std=1.0)", TypeError, "`widths`", "5"),
@@ -411,7 +411,7 @@ TARGET = np.array([[5.0, -1.0, 0.0], [1.0, 3.0, 2.0]])
 MASK = np.array([[1.0, 0.0, 1.0], [1.0, 1.0, 0.0]])
 INPUTS = np.array([[3.0, 1.0, -2.0, 0.0], [0.0, 4.0, 1.0, 1.0], [1.0, 0.0, 7.0, -1.0]])
 OUTPUTS = np.array([[1.0, 9.0, 0.0, 2.0], [-3.0, 1.0, 1.0, 0.0]])
-SENSED = np.stack([TARGET, TARGET[::-1], TARGET**2])
+SENSED = np.stack([TARGET, TARGET[::-1], MASK])
 COSTS = {
     "FullyObserved": (TARGET,),
     "MatrixCompletion": (TARGET, MASK),
@@ -423,8 +423,8 @@ START = [np.array([[3.0, 0.0, -1.0], [1.0, 4.0, 2.0]]), np.array([[1.0, 3.0], [-
 RUNS = {
     "flow": lambda of, W: flow(W, (0, 1), of=of, rtol=1e-5),
     "flow without layers": lambda of, W: flow(W, (0, 1), of=of, rtol=1e-5, keep_weights=False),
-    "euler": lambda of, W: flow(W, (0, 1), of=of, method="euler", step=1 / 64),
-    "descent": lambda of, W: descent(W, 1 / 1024, 20, of=of, momentum=0.5, weight_decay=0.25),
+    "euler": lambda of, W: flow(W, (0, 1), of=of, method="euler", step=1 / 4096),
+    "descent": lambda of, W: descent(W, 1 / 4096, 20, of=of, momentum=0.5, weight_decay=0.25),
 }
 EVERY_LAYOUT = pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
 EVERY_COST = pytest.mark.parametrize("name", COSTS)
@@ -746,6 +746,7 @@ def assert_reached(run):
     assert len(run.t) == len(run.end_to_end) > 5
     assert 0.7 < run.end_to_end[-1, 0, 0] < 0.85
     assert np.isfinite(run.end_to_end).all()
+    assert run.status in repr(run)
 
 
 @QUIET

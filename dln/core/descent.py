@@ -83,6 +83,8 @@ def descend(  # type: ignore[no-untyped-def]
                 velocity(y, index, weight_decay, gradient, data, no_batch, work, scratch)
                 c.nfev += 1
                 measure(y, scratch, index, weight_decay, value, data, work, result)
+                if not np.isfinite(result[0] + result[2]):
+                    return NOT_FINITE
                 for i in range(3):
                     measured[3 * c.saved + i] = result[i]
                 read(y, index, work, saved)

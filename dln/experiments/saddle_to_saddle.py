@@ -74,7 +74,7 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> Outcome:
     """The trajectory, its saddles as a table, and the figure."""
-    random = checks.generator(options.seed)
+    random = checks.generator(checks.integer(options.seed, "--seed", least=0))
     depth = checks.integer(options.depth, "--depth", least=2)
     width = checks.integer(options.width, "--width", least=1)
     known, train, source = _data(options, random)
@@ -83,16 +83,25 @@ def run(options: argparse.Namespace) -> Outcome:
     cost = costs.MatrixCompletion(target, train)
     n_L, n_0 = target.shape
     top = float(np.linalg.norm(train * target, 2))
-    alpha = options.alpha or (1.0 if options.target is None else (top / SINGULAR_VALUES[0]) ** (1 / depth))
+    with np.errstate(over="ignore"):
+        first = float(cost.raw_value(np.zeros_like(target)))
+    if not (top > 0 and np.isfinite(first)):
+        raise ValueError(
+            f"`--target` must hold numbers that are not all zero and whose squares float64 can hold, got "
+            f"{str(options.target)!r}. Rescale the matrix."
+        )
+    natural = 1.0 if options.target is None else (top / SINGULAR_VALUES[0]) ** (1 / depth)
+    alpha = natural if options.alpha is None else checks.positive(options.alpha, "--alpha")
     start = inits.gaussian((n_0, *[width] * (depth - 1), n_L), gamma=options.gamma, alpha=alpha, rng=random)
-    stop = options.stop or (1e-6 if options.target is None else 1e-3)
+    usual = 1e-6 if options.target is None else 1e-3
+    stop = usual if options.stop is None else checks.positive(options.stop, "--stop")
     trajectory = gradient_flow(
         cost,
         start,
         (0.0, np.inf),
         method=options.method,
         rtol=options.rtol,
-        until=Until(cost=checks.positive(stop, "--stop") * cost.value(np.zeros_like(target))),
+        until=Until(cost=stop * first),
         max_steps=options.max_steps,
         progress=options.progress,
     )
