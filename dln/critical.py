@@ -1,12 +1,12 @@
 r"""What a slow point of the flow is: how many modes are active there, and whether it is a saddle or a minimum.
 
 Near a critical point of the flow with layers of small balance, the singular values of A fall into two groups. An
-*active* mode is stationary: by Newton's estimate, the distance |g_i| / h_i that it still wants to go is less than the
-size s_i that it has, where
+*active* mode has relaxed (the time so far exceeds its time constant), and is stationary: by Newton's estimate, the
+distance |g_i| / h_i that it still wants to go is less than half the size s_i that it has, where
 
 .. math:: g_i = u_i^T G v_i + \lambda s_i^{2/L - 1}, \qquad h_i = \langle u_i v_i^T, C''(A)[u_i v_i^T] \rangle .
 
-The others are small, and either wait to grow or decay. The rank is the number of active modes above the largest gap.
+The others are small, and either wait to grow or decay. The rank is the number of active modes.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 
 from . import checks
 from .costs import Cost
-from .network import end_to_end, layer_gradients
+from .network import end_to_end, layer_gradients, tangent_kernel
 from .typing import Array
 
 __all__ = [
@@ -31,7 +31,7 @@ __all__ = [
     "slow_points",
 ]
 
-# Two neighbouring singular values belong to different groups if they differ by this factor.
+# A mode can escape if it is heading for this multiple of the largest inactive singular value.
 GAP = 10.0
 
 
@@ -69,16 +69,25 @@ def slow_points(turns: Array, depth: float = DEPTH) -> Array:
 
 
 class ActiveModes(NamedTuple):
-    """Number of active modes, and the ratio of the last active to the first inactive singular value."""
+    """Number of active modes, and the ratio of the last active to the first inactive singular value.
+
+    At rank 0, the singular value for which the fastest escape is heading to the largest one.
+    """
 
     rank: int
     gap: float
 
 
 def active_modes(
-    cost: Cost, A: Array, depth: int, weight_decay: float = 0.0, scale: float | None = None
+    cost: Cost,
+    A: Array,
+    depth: int,
+    weight_decay: float = 0.0,
+    *,
+    layers: Sequence[Array] | None = None,
+    elapsed: float = np.inf,
 ) -> ActiveModes:
-    """Active modes of A; `scale` is the singular value to which a rank of zero is compared."""
+    """Active modes of A after a time `elapsed`; `layers`, where known, give their rates without assuming balance."""
     U, s, Vt = np.linalg.svd(A, full_matrices=False)
     pairs = np.einsum("ij,jk->jik", U, Vt)
     g = np.einsum("jik,ik->j", pairs, cost.gradient(A))
@@ -86,18 +95,15 @@ def active_modes(
         with np.errstate(divide="ignore"):
             g = g + weight_decay * np.where(s > 0, s, np.nan) ** (2 / depth - 1)
     h = np.array([np.sum(pair * cost.hessian_vector(A, pair)) for pair in pairs])
-    stationary = s * np.abs(h) > np.abs(g)  # false where g is NaN
-    most = len(s) if stationary.all() else int(np.argmin(stationary))
-    below = np.append(s[1:], 0.0)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        gaps = np.where(s > 0, s / below, 0.0)
-    if most == 0:
-        return ActiveModes(0, _ratio(s[0] if scale is None else scale, s[0]))
-    inside = gaps[: min(most, len(s) - 1)]
-    if len(inside) == 0 or inside.max() < GAP:
-        return ActiveModes(most, float(gaps[most - 1]))
-    rank = int(np.argmax(inside)) + 1
-    return ActiveModes(rank, float(gaps[rank - 1]))
+    kernel = depth * s ** (2 - 2 / depth)
+    if layers is not None:
+        kernel = np.maximum(kernel, [tangent_kernel(layers, u, v) for u, v in zip(U.T, Vt, strict=False)])
+    # Stationary (false where g is NaN), and not by chance: it is no rounding, and has had the time to relax.
+    active = (s * np.abs(h) > 2 * np.abs(g)) & (kernel * np.abs(h) * elapsed > 1.0)
+    active &= s > 4 * max(A.shape) * np.finfo(float).eps * s[0]
+    rank = len(s) if active.all() else int(np.argmin(active))
+    above = s[rank - 1] if rank > 0 else escape(cost, A)[1]
+    return ActiveModes(rank, _ratio(above, s[rank] if rank < len(s) else 0.0))
 
 
 def _ratio(a: float, b: float) -> float:
@@ -177,20 +183,30 @@ def is_minimum(
     """Whether a point at which the gradient with respect to the weights is small is a minimum rather than a saddle.
 
     A network with a free neuron in every hidden layer (rank < widths) can grow a new mode along the top singular pair
-    of G = dC/dA, however small its gradient is: it is at a minimum only if s_1(G) is at most `small` (no decay), or
-    at most `weight_decay` (two layers; J1-T4). Otherwise the lowest curvature decides.
+    of G = dC/dA, however small its gradient is: it is at a minimum only if s_1(G) is at most `small` (no decay), or at
+    most `weight_decay` (two layers; J1-T4), or if the new mode would not outgrow the inactive ones that are there, of
+    which G is then the trace. Otherwise the lowest curvature decides.
     """
-    G = cost.gradient(end_to_end(weights))
-    top = np.linalg.norm(G, 2)
-    free = len(weights) == 1 or rank < min(W.shape[0] for W in weights[:-1])
     if len(weights) == 1:
         return True  # C is convex in A
+    A = end_to_end(weights)
+    top, wanted, _ = escape(cost, A)
+    inactive = np.append(np.linalg.svd(A, compute_uv=False), 0.0)[rank]
+    free = rank < min(A.shape) and rank < min(W.shape[0] for W in weights[:-1])
     if weight_decay == 0.0 and (free or top <= small):
-        return bool(top <= small)
+        return bool(top <= small or wanted <= GAP * inactive)
     if len(weights) == 2 and free:
         return bool(top <= weight_decay + small)
     lowest, highest = curvature_range(cost, weights, weight_decay)
     return lowest >= -1e-4 * highest
+
+
+def escape(cost: Cost, A: Array) -> tuple[float, float, float]:
+    """Fastest escape from A: singular value s_1 of dC/dA, size s_1/h for which it is heading, gain s_1^2/(2h)."""
+    U, s, Vt = np.linalg.svd(cost.gradient(A))
+    pair = np.outer(U[:, 0], Vt[0])
+    size = _ratio(s[0], float(np.sum(pair * cost.hessian_vector(A, pair))))
+    return float(s[0]), size, 0.5 * float(s[0]) * size
 
 
 def curvature_range(cost: Cost, weights: Sequence[Array], weight_decay: float) -> tuple[float, float]:

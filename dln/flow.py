@@ -265,21 +265,17 @@ class _Watch:
             goal = cast(float, until.gradient_norm)
             if self._at_minimum(integration, goal):
                 return "gradient_norm"
-            # A saddle: to be asked again when the gradient has halved.
+            # A saddle: to be asked again when the gradient has halved, or when it has been left.
             integration.control["dissipation_goal"] = integration.control["dissipation"] / 4.0
+            integration.control["watch_arc"] = WATCH_ARC
             return ""
         if code == AT_REST:
             first = np.linalg.norm(self.problem.cost.gradient(finite_product(self.problem.weights)), 2)
             return "at_rest" if self._at_minimum(integration, REST * float(first)) else ""
-        if until.rank is not None:
-            _, A = self._point(integration)
-            if (
-                critical.active_modes(
-                    self.problem.cost, A, self.problem.depth, self.problem.weight_decay
-                ).rank
-                >= until.rank
-            ):
-                return "rank"
+        if until.gradient_norm is not None and integration.control["dissipation"][0] > until.dissipation_goal:
+            integration.control["dissipation_goal"] = until.dissipation_goal
+        if until.rank is not None and self._rank(integration) >= until.rank:
+            return "rank"
         if until.saddle is not None:
             visited = critical.slow_points(integration.turns())
             if len(visited) >= until.saddle:
@@ -292,10 +288,17 @@ class _Watch:
         layers = integration.system.form.layers(integration.y, widths)
         return layers, integration.A.reshape(widths[-1], widths[0])
 
+    def _rank(self, integration: Integration) -> int:
+        problem, (layers, A) = self.problem, self._point(integration)
+        elapsed = integration.t - integration.t_span[0]
+        modes = critical.active_modes(
+            problem.cost, A, problem.depth, problem.weight_decay, layers=layers, elapsed=elapsed
+        )
+        return modes.rank
+
     def _at_minimum(self, integration: Integration, small: float) -> bool:
-        problem = self.problem
-        layers, A = self._point(integration)
-        rank = critical.active_modes(problem.cost, A, problem.depth, problem.weight_decay).rank
+        problem, (layers, _) = self.problem, self._point(integration)
+        rank = self._rank(integration)
         return critical.is_minimum(problem.cost, layers, rank, small, weight_decay=problem.weight_decay)
 
     def cut(self, trajectory: Trajectory) -> Trajectory:
@@ -315,7 +318,8 @@ class _Watch:
         if measured is not None:
             cost = trajectory.cost_function.value(finite_product(layers))
             objective = self.saddle[2]
-            measured = np.vstack([measured[keep], [cost, objective, objective * math.exp(self.saddle[1])]])
+            rate = math.exp(self.saddle[1])
+            measured = np.vstack([measured[keep], [cost, objective, objective * rate]])
         turns = trajectory.extrema
         return replace(
             trajectory,
@@ -323,7 +327,9 @@ class _Watch:
             end_to_end=np.concatenate([trajectory.end_to_end[keep], finite_product(layers)[None]]),
             weights=joined,
             measured=measured,
-            extrema=turns[turns[:, 0] <= time],
+            extrema=turns[
+                : np.searchsorted(turns[:, 0], time, side="right") + 1
+            ],  # with the rise that followed
         )
 
 

@@ -77,8 +77,8 @@ def gaussian(
     sigma *= checks.positive(alpha, "alpha")
     if not 0 < sigma < math.inf:
         raise ValueError(
-            f"`{given[0]}` and `alpha` must give a start that float64 can hold, got {scales[given[0]]} and {alpha}, sigma {sigma}. "
-            "Choose other scales."
+            f"`{given[0]}` and `alpha` must give a start that float64 can hold, got {scales[given[0]]} and {alpha}, "
+            f"sigma {sigma}. Choose other scales."
         )
     random = checks.generator(rng)
     return [sigma * random.standard_normal(shape) for shape in zip(n[1:], n[:-1], strict=True)]

@@ -22,6 +22,7 @@ __all__ = [
     "include",
     "end_to_end_velocity",
     "tangent_bound",
+    "tangent_kernel",
 ]
 
 
@@ -146,3 +147,13 @@ def tangent_bound(weights: Sequence[Array]) -> float:
     forward = [1.0, *map(_spectral, forward_products(weights)[:-1])]
     backward = [1.0, *map(_spectral, forward_products(reverse)[:-1])]
     return sum((b * f) ** 2 for b, f in zip(reversed(backward), forward, strict=True))
+
+
+def tangent_kernel(weights: Sequence[Array], u: Array, v: Array) -> float:
+    r"""Neural tangent kernel at :math:`u v^T`, :math:`\sum_l |B_l^T u|^2 |F_{l-1} v|^2`."""
+    forward, backward = [v], [u]
+    for W in weights[:-1]:
+        forward.append(W @ forward[-1])
+    for W in reversed(weights[1:]):
+        backward.append(W.T @ backward[-1])
+    return float(sum((f @ f) * (b @ b) for f, b in zip(forward, reversed(backward), strict=True)))

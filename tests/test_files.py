@@ -32,7 +32,7 @@ def refusal(function, *arguments, error=ValueError, **options):
         function(*arguments, **options)
     message = str(caught.value)
     del caught
-    gc.collect()  # a file that the error left open would be reported here
+    gc.collect(1)  # a file that the error left open would be reported here
     assert re.search(r"must .+\. [A-Z`].*\.$", message, re.DOTALL), message
     return message
 

@@ -226,7 +226,7 @@ def test_until_gradient_norm_does_not_take_a_saddle_for_convergence():
 def test_until_rank_and_saddle():
     cost, weights = two_modes(scale=1e-8)
     run = dln.gradient_flow(cost, weights, (0.0, np.inf), until=dln.Until(rank=1))
-    assert 1.5 < run.singular_values[-1, 0] < 2.6  # the mode is half-way
+    assert 2.6 < run.singular_values[-1, 0] < 3.2  # the mode has come two thirds of its way to 4
     run = dln.gradient_flow(cost, weights, (0.0, np.inf), until=dln.Until(saddle=2))
     assert run.status == "saddle"
     assert np.allclose(run.end_to_end[-1], np.diag([4.0, 0.0]), atol=1e-2)

@@ -12,8 +12,8 @@ answer does not depend on which times were saved.
 
 from __future__ import annotations
 
+import bisect
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -30,7 +30,9 @@ ZOOMS, SAMPLES = 4, 17  # refinement of a time: rounds, and points in each
 GRAZE = math.log(3.0)  # least depth of a minimum of log r
 LEAST_GAP = 3.0  # least ratio of singular values that justifies a rank
 SEEN = 1e-2  # share of the gradient dC/dA that the weights see, relative to the bound; far less at a saddle
-SHARES = (0.1, 0.2)  # of the next value of the escaping mode, where its speed is measured
+SHARES = (0.15, 0.3)  # of the next drop of the objective, where the speed of the escape is measured
+FALL = 1e-6  # a rise of the rate counts once the objective has fallen by this share of itself (else it was rounding)
+RECENT = 2**26  # bytes of layers at times looked at last
 
 
 @dataclass(frozen=True)
@@ -151,22 +153,32 @@ class _Search:
     """The trajectory seen through r(t): slow points, then what each of them is."""
 
     def __init__(self, trajectory: Trajectory, resolution: float) -> None:
-        self.run = trajectory
-        self.scale = float(trajectory.singular_values.max())
-        self.least = resolution * float(trajectory.objective[0] - trajectory.objective[-1])
-        # Between saved times the layers are known only where they can be continued from the last saved ones.
-        self.between = trajectory.continue_from is not None and trajectory.weights is not None
-        self.turns = trajectory.extrema if len(trajectory.extrema) else self._sampled_turns()
+        self.run = run = trajectory
+        self.t_end = float(run.t[-1])
+        self.first = run.t_start if run.continue_from is not None else float(run.t[0])
+        # The layers of a flow are known between its saved times, as it can be continued from what is known before.
+        self.between = run.continue_from is not None and len(run.start) > 0
+        if self.between:
+            saved = range(len(run.t)) if run.weights is not None else ()
+            self.known_t = [run.t_start, *(float(run.t[i]) for i in saved)]
+            self.known: list[int | tuple[Array, ...]] = [run.start, *saved]
+            self.recent: list[float] = []
+            self.room = max(2 * SAMPLES, RECENT // (8 * sum(W.size for W in run.start)))
+        self.highest = float(self._observe(np.array([self.first]))[1][0])
+        self.least = resolution * (self.highest - float(run.objective[-1]))
+        self.turns = self._turns()
 
     def saddles(self) -> tuple[Saddle, ...]:
         kept = critical.simplified(self.turns, GRAZE)
         found = []
         for i in range(len(kept) - 1):
-            if kept[i, 1] > kept[i + 1, 1]:
+            if kept[i, 1] > kept[i + 1, 1] or kept[i, 0] >= self.t_end:
                 continue
+            lower = kept[i - 1, 0] if i > 0 else self.first
+            t = self._slowest(lower, kept[i, 0], min(kept[i + 1, 0], self.t_end))
             peaks = kept[[j for j in (i - 1, i + 1) if j >= 0], 1]
-            lower = kept[i - 1, 0] if i > 0 else self.run.t_start
-            t = self._slowest(lower, kept[i, 0], kept[i + 1, 0])
+            if i + 2 == len(kept):  # the rise is not over
+                peaks[-1] = max(peaks[-1], self._peak_to_come(self._observe(np.array([t]))[0][0]))
             saddle = self._describe(t, float(np.exp(peaks.min() - kept[i, 1])), "saddle")
             if saddle.gap >= LEAST_GAP:
                 found.append(saddle)
@@ -174,10 +186,32 @@ class _Search:
             found.append(last)
         return self._with_times(self._merged(found))
 
+    def _turns(self) -> Array:
+        """Turns of log r, up to the last saved time (beyond it only where the run was cut at a saddle)."""
+        run = self.run
+        turns = run.extrema if len(run.extrema) else self._sampled_turns()
+        if run.status == "saddle" or len(turns) == 0:
+            return turns
+        turns = turns[turns[:, 0] <= self.t_end]
+        if len(turns) == 0 or turns[-1, 0] < self.t_end:
+            with np.errstate(divide="ignore"):
+                rate = 2 * np.log(run.gradient_norm[-1]) - np.log(run.objective[-1])
+            if len(turns) > 1 and (turns[-1, 1] > turns[-2, 1]) == (rate > turns[-1, 1]):
+                turns = turns[:-1]  # the rate went on as before
+            if np.isfinite(rate):
+                turns = np.vstack([turns, [self.t_end, rate, run.objective[-1]]])
+        if (
+            len(turns) > 1
+            and turns[-1, 1] > turns[-2, 1]
+            and turns[-2, 2] - turns[-1, 2] < FALL * turns[-2, 2]
+        ):
+            turns = turns[:-1]
+        return turns
+
     def _sampled_turns(self) -> Array:
         """Turns of log r at the saved times."""
         run = self.run
-        usable = run.gradient_norm > 0
+        usable = (run.gradient_norm > 0) & (run.objective > 0)
         t, E = run.t[usable], run.objective[usable]
         rate = 2 * np.log(run.gradient_norm[usable]) - np.log(E)
         if len(t) < 3:
@@ -204,26 +238,53 @@ class _Search:
     def _times(self, lower: float, upper: float, zoom: int) -> Array:
         """Times to look at between two others: first the saved ones, then a finer and finer grid."""
         t = self.run.t
-        if zoom == 0 or not self.between:
+        if not self.between or (zoom == 0 and self.run.weights is not None):
             return np.unique(np.r_[lower, t[(t > lower) & (t < upper)], upper])
         return np.linspace(lower, upper, SAMPLES)
 
-    def _layers(self, t: float | Array) -> tuple[Array, ...]:
-        """Layers at a time: the saved ones where they are saved, else continued or interpolated."""
-        layers = self.run.weights_at(t)
-        if layers is None:
-            raise ValueError(
-                "`trajectory` must know its layers, got weights=None. Run again with keep_weights=True."
-            )
-        return layers
+    def _layers(self, t: float | Array) -> tuple[Array, ...] | None:
+        """Layers at times: continued from the last known ones, or interpolated; None where they are not known."""
+        if not self.between:
+            return self.run.weights_at(t)
+        times = np.atleast_1d(t)
+        assert self.run.continue_from is not None
+        result = tuple(np.empty((len(times), *W.shape)) for W in self.run.start)
+        before = np.array([bisect.bisect_right(self.known_t, x) - 1 for x in times])
+        parts = []
+        for index in np.unique(before):
+            mine = np.flatnonzero(before == index)
+            later, back = np.unique(times[mine], return_inverse=True)
+            known = self.known[index]
+            if not isinstance(known, tuple):
+                known = tuple(W[known] for W in self.run.weights or ())
+            for W, part in zip(
+                result, self.run.continue_from(known, self.known_t[index], later), strict=True
+            ):
+                W[mine] = part[back]
+            parts.append(mine)
+        for i in np.concatenate(parts):
+            self._remember(float(times[i]), tuple(W[i] for W in result))
+        return tuple(W.reshape(*np.shape(t), *W.shape[1:]) for W in result)
+
+    def _remember(self, t: float, layers: tuple[Array, ...]) -> None:
+        """Make layers known from which the flow can be continued, and forget the oldest of those."""
+        index = bisect.bisect_left(self.known_t, t)
+        if index < len(self.known_t) and self.known_t[index] == t:
+            return
+        self.known_t.insert(index, t)
+        self.known.insert(index, tuple(W.copy() for W in layers))
+        self.recent.append(t)
+        if len(self.recent) > self.room:
+            index = bisect.bisect_left(self.known_t, self.recent.pop(0))
+            del self.known_t[index], self.known[index]
 
     def _observe(self, t: Array) -> tuple[Array, Array, Array]:
-        """A, objective and gradient norm at times (saved times, where the run keeps no layers)."""
+        """A, objective and gradient norm at times (saved times, where the run knows no layers)."""
         run = self.run
-        if run.weights is None:
+        layers = self._layers(t)
+        if layers is None:
             index = np.clip(np.searchsorted(run.t, t), 0, len(run.t) - 1)
             return run.end_to_end[index], run.objective[index], run.gradient_norm[index]
-        layers = self._layers(t)
         A = end_to_end(layers)
         size = sum(np.sum(W**2, axis=(-2, -1)) for W in layers)
         objective = run.cost_function.value(A) + 0.5 * run.weight_decay * size
@@ -241,13 +302,17 @@ class _Search:
             t, lower, upper = times[best], times[max(best - 1, 0)], times[min(best + 1, len(times) - 1)]
         return float(t)
 
+    def _modes(self, t: float, A: Array) -> critical.ActiveModes:
+        run, layers = self.run, self._layers(t)
+        return critical.active_modes(
+            run.cost_function, A, run.depth, run.weight_decay, layers=layers, elapsed=t - self.first
+        )
+
     def _describe(self, t: float, depth_of_plateau: float, kind: str) -> Saddle:
         run, cost = self.run, self.run.cost_function
         A, objective, norm = (value[0] for value in self._observe(np.array([t])))
-        modes = critical.active_modes(cost, A, run.depth, run.weight_decay, self.scale)
-        speed = (
-            critical.escape_speed(cost.gradient(A), run.depth) if kind == "saddle" and run.depth > 1 else 0.0
-        )
+        modes = self._modes(t, A)
+        escapes = kind == "saddle" and run.depth > 1
         return Saddle(
             rank=modes.rank,
             start=t,
@@ -259,7 +324,7 @@ class _Search:
             gradient_norm=float(norm),
             gap=modes.gap,
             depth_of_plateau=depth_of_plateau,
-            escape_speed=speed,
+            escape_speed=critical.escape_speed(cost.gradient(A), run.depth) if escapes else 0.0,
             measured_speed=math.nan,
             kind=kind,
         )
@@ -267,89 +332,119 @@ class _Search:
     def _end(self, kept: Array) -> Saddle | None:
         """The last point of the run, if it is a minimum, or a saddle on which the run ended."""
         run, cost = self.run, self.run.cost_function
-        t = float(run.t[-1])
-        if len(run.t) < 2:
+        if self.t_end <= self.first and run.status != "saddle":
             return None
-        A = run.end_to_end[-1]
-        G = cost.gradient(A)
-        size = float(np.sum(G * G))
-        slow = len(kept) > 1 and kept[-1, 1] < kept[-2, 1] and kept[-1, 0] >= self.turns[-1, 0]
-        depth = float(np.exp(kept[-2, 1] - kept[-1, 1])) if slow else 1.0
         if run.status == "saddle":
-            return self._describe(t, depth, "saddle")
-        if run.weight_decay == 0.0:
-            # What a step of steepest descent in A would gain: for full observation all that is left to gain.
-            left = (
-                0.5 * size**2 / max(float(np.sum(G * cost.hessian_vector(A, G))), 1e-300) if size > 0 else 0.0
-            )
-            if left <= self.least:
-                return self._describe(t, depth, "minimum")
+            turns = critical.simplified(self.turns)
+            place = int(np.argmin(np.abs(turns[:, 0] - self.t_end)))
+            around = [turns[j, 1] for j in (place - 1, place + 1) if 0 <= j < len(turns)]
+            return self._describe(self.t_end, float(np.exp(min(around) - turns[place, 1])), "saddle")
+        A = run.end_to_end[-1]
+        slow = len(kept) > 1 and kept[-1, 1] < kept[-2, 1]
+        depth = float(np.exp(kept[-2, 1] - kept[-1, 1])) if slow else 1.0
+        if self._left_to_gain(A) <= self.least:
+            return self._describe(self.t_end, depth, "minimum")
+        if run.depth == 1:
+            return None
+        if len(kept) == 1:  # no turn: has the run left its start?
+            modes = self._modes(self.t_end, A)
+            if modes.rank == 0 and modes.gap >= LEAST_GAP:
+                depth = math.exp(self._peak_to_come(A) - kept[0, 1])
         if depth < math.exp(critical.DEPTH):
             return None
+        t = self._slowest(kept[-2, 0], kept[-1, 0], self.t_end) if slow else self.t_end
         layers = self._layers(t)
-        share = float(run.gradient_norm[-1] ** 2) / (size * tangent_bound(layers)) if size > 0 else 0.0
-        if run.weight_decay == 0.0 and share > SEEN:
+        if layers is None:
+            return self._describe(t, depth, "saddle")
+        G, norm = cost.gradient(end_to_end(layers)), critical.gradient_norm(cost, layers, run.weight_decay)
+        if run.weight_decay == 0.0 and slow and norm**2 > SEEN * np.sum(G * G) * tangent_bound(layers):
             return None  # a slow tail: the gradient dC/dA is seen by the weights and still falling
-        rank = critical.active_modes(cost, A, run.depth, run.weight_decay).rank
+        rank = self._modes(t, end_to_end(layers)).rank
         small = 1e-2 * run.weight_decay
-        minimum = critical.is_minimum(cost, layers, rank, small, weight_decay=run.weight_decay)
-        return self._describe(t, depth, "minimum" if minimum else "saddle")
+        if critical.is_minimum(cost, layers, rank, small, weight_decay=run.weight_decay):
+            return self._describe(self.t_end, depth, "minimum")
+        return self._describe(t, depth, "saddle")
+
+    def _left_to_gain(self, A: Array) -> float:
+        """What a steepest-descent step would gain: in A without weight decay, else in the weights at a minimum."""
+        run, cost = self.run, self.run.cost_function
+        if run.weight_decay > 0.0:
+            left, layers = (
+                float(run.gradient_norm[-1] ** 2) / (2 * run.weight_decay),
+                self._layers(self.t_end),
+            )
+            if layers is None or left > self.least:
+                return math.inf
+            rank, small = self._modes(self.t_end, A).rank, 1e-2 * run.weight_decay
+            minimum = critical.is_minimum(cost, layers, rank, small, weight_decay=run.weight_decay)
+            return left if minimum else math.inf
+        G = cost.gradient(A)
+        size = float(np.sum(G * G))
+        return 0.5 * size**2 / max(float(np.sum(G * cost.hessian_vector(A, G))), 1e-300) if size > 0 else 0.0
+
+    def _peak_to_come(self, A: Array) -> float:
+        """Log rate half way through the fastest escape from a saddle, by Newton's estimate."""
+        run = self.run
+        speed, size, gain = critical.escape(run.cost_function, A)
+        if not math.isfinite(size) or size == 0.0:
+            return -math.inf
+        power = run.depth * (size / 2) ** (2 - 2 / run.depth) * (speed / 2) ** 2
+        objective = float(run.objective[-1])
+        return math.log(power / max(objective - 0.75 * gain, 0.25 * objective))
 
     def _with_times(self, found: list[Saddle]) -> tuple[Saddle, ...]:
         """Entry and exit of each plateau, and the measured speed of each escape."""
-        run, result = self.run, []
+        result = []
         for i, here in enumerate(found):
             before, after = (found[i - 1] if i > 0 else None), (found[i + 1] if i + 1 < len(found) else None)
-            start, stop = run.t_start, math.inf
+            start, stop, speed = self.first, math.inf, math.nan
             if before is not None or here.kind == "minimum":
-                above = before.objective if before else float(run.objective[0])
-                since = before.t if before else run.t_start
+                above = before.objective if before else self.highest
+                since = before.t if before else self.first
                 start = self._fall(since, here.t, here.objective + LEFT * (above - here.objective))
-            if here.t < run.t[-1]:
-                below = after.objective if after else float(run.objective[-1])
-                until = after.t if after else float(run.t[-1])
-                stop = self._fall(here.t, until, here.objective - LEFT * (here.objective - below))
-            speed = self._measured_speed(here, after)
+            if here.kind == "saddle":
+                until = after.t if after else self.t_end
+                below = after.objective if after else self._next(here)
+                drop = here.objective - below
+                stop = self._fall(here.t, until, here.objective - LEFT * drop)
+                if after is not None and after.rank > here.rank:
+                    speed = self._measured_speed(here, after)
             result.append(replace(here, start=start, stop=stop, measured_speed=speed))
         return tuple(result)
 
-    def _fall(self, lower: float, upper: float, level: float) -> float:
-        """Time between two others at which the objective falls to a level."""
-        return self._crossing(lower, upper, lambda times: -self._observe(times)[1], -level)
+    def _next(self, here: Saddle) -> float:
+        """Objective to which the escape from a saddle leads at least, where the run does not show it."""
+        gain = critical.escape(self.run.cost_function, here.end_to_end)[2]
+        return min(float(self.run.objective[-1]), here.objective - (gain if math.isfinite(gain) else 0.0))
 
-    def _crossing(self, lower: float, upper: float, rising: Callable[[Array], Array], level: float) -> float:
-        """First time between two others at which a quantity reaches a level, interpolated at last."""
+    def _fall(self, lower: float, upper: float, level: float) -> float:
+        """First time between two others at which the objective falls to a level, interpolated at last; else inf."""
         for zoom in range(ZOOMS if self.between else 1):
             times = self._times(lower, upper, zoom)
-            values = rising(times)
-            passed = int(np.argmax(values >= level)) if (values >= level).any() else len(times) - 1
+            values = self._observe(times)[1]
+            if not (values <= level).any():
+                return math.inf
+            passed = int(np.argmax(values <= level))
             if passed == 0:
                 return float(times[0])
             lower, upper = float(times[passed - 1]), float(times[passed])
-        rise = values[passed] - values[passed - 1]
-        return lower + (upper - lower) * float((level - values[passed - 1]) / rise if rise > 0 else 1.0)
+        return lower + (upper - lower) * float(
+            (values[passed - 1] - level) / (values[passed - 1] - values[passed])
+        )
 
-    def _measured_speed(self, here: Saddle, after: Saddle | None) -> float:
+    def _measured_speed(self, here: Saddle, after: Saddle) -> float:
         """Speed of the escape: a' / (L a^(2 - 2/L)) of the new mode, extrapolated linearly in a to a = 0."""
-        L, mode = self.run.depth, here.rank
-        if (
-            here.kind == "minimum"
-            or after is None
-            or after.rank <= mode
-            or L == 1
-            or self.run.weights is None
-        ):
-            return math.nan
-        final = float(np.linalg.svd(after.end_to_end, compute_uv=False)[mode])
-
-        def size(times: Array) -> Array:
-            return np.asarray(np.linalg.svd(self._observe(times)[0], compute_uv=False)[..., mode])
-
-        measured = []
+        L, mode, cost = self.run.depth, here.rank, self.run.cost_function
+        sizes, speeds = [], []
         for share in SHARES:
-            layers = self._layers(self._crossing(here.t, after.t, size, share * final))
+            t = self._fall(here.t, after.t, here.objective - share * (here.objective - after.objective))
+            layers = self._layers(t) if math.isfinite(t) else None
+            if L == 1 or layers is None:
+                return math.nan
             A = end_to_end(layers)
             U, s, Vt = np.linalg.svd(A)
-            growth = U[:, mode] @ end_to_end_velocity(layers, self.run.cost_function.gradient(A)) @ Vt[mode]
-            measured.append(growth / (L * s[mode] ** (2 - 2 / L)))
-        return float(L ** (-(L - 2) / 2) * (2 * measured[0] - measured[1]))
+            growth = U[:, mode] @ end_to_end_velocity(layers, cost.gradient(A)) @ Vt[mode]
+            sizes.append(float(s[mode]))
+            speeds.append(float(growth / (L * s[mode] ** (2 - 2 / L))))
+        slope = (speeds[1] - speeds[0]) / (sizes[1] - sizes[0]) if sizes[1] > sizes[0] else 0.0
+        return float(L ** (-(L - 2) / 2) * (speeds[0] - slope * sizes[0]))
