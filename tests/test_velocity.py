@@ -26,7 +26,8 @@ def test_velocity_measures_and_reading(widths, seed, weight_decay):
     weights = tuple(rng.standard_normal(shape) for shape in zip(widths[1:], widths, strict=False))
     system = System.of(Problem(cost, weights, weight_decay), form.ALL["weights"])
     work = system.arguments[-1]
-    velocity, A, (value, objective, dissipation) = system.evaluate(system.state)
+    velocity, A, (value, objective, dissipation), status = system.evaluate(system.state)
+    assert status == ""
     exact = P.velocity(cost, weights, weight_decay)
     size = 1 + np.abs(exact).max()
     assert np.abs(velocity - exact).max() < 1e-12 * size

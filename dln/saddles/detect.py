@@ -194,7 +194,7 @@ class _Search:
             return turns
         turns = turns[turns[:, 0] <= self.t_end]
         if len(turns) == 0 or turns[-1, 0] < self.t_end:
-            with np.errstate(divide="ignore"):
+            with np.errstate(divide="ignore", invalid="ignore"):
                 rate = 2 * np.log(run.gradient_norm[-1]) - np.log(run.objective[-1])
             if len(turns) > 1 and (turns[-1, 1] > turns[-2, 1]) == (rate > turns[-1, 1]):
                 turns = turns[:-1]  # the rate went on as before
