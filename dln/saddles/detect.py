@@ -390,6 +390,8 @@ class _Search:
             return -math.inf
         power = run.depth * (size / 2) ** (2 - 2 / run.depth) * (speed / 2) ** 2
         objective = float(run.objective[-1])
+        if not objective > 0:
+            return -math.inf
         return math.log(power / max(objective - 0.75 * gain, 0.25 * objective))
 
     def _with_times(self, found: list[Saddle]) -> tuple[Saddle, ...]:
