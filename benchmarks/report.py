@@ -128,5 +128,6 @@ def picture(path, title, curves, own):
     ax.set_xlabel(r"achieved error, $\max_t \|A - A_{\rm ref}\|_F / \|A^*\|_F$")
     ax.grid(alpha=0.3)
     ax.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
-    fig.savefig(path, metadata={"Date": None})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fig.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else {"Software": None})
     plt.close(fig)

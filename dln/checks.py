@@ -62,16 +62,21 @@ def array(
         hint = (
             "Give its real part or its modulus." if raw.dtype.kind == "c" else "Convert it to float64 first."
         )
-        raise TypeError(f"`{name}` must be an array of real numbers, got dtype {raw.dtype}. {hint}")
+        what = (
+            f"dtype {raw.dtype}" if isinstance(value, np.ndarray) else f"{_brief(value)} of dtype {raw.dtype}"
+        )
+        raise TypeError(f"`{name}` must be an array of real numbers, got {what}. {hint}")
     if raw.size == 0:
         raise ValueError(
             f"`{name}` must not be empty, got shape {raw.shape}. Every axis needs at least one entry."
         )
     if ndim is not None and raw.ndim != ndim:
-        raise ValueError(f"`{name}` must have {ndim} axes, got shape {raw.shape}. Reshape it.")
+        raise ValueError(
+            f"`{name}` must have {ndim} {'axis' if ndim == 1 else 'axes'}, got shape {raw.shape}. Reshape it."
+        )
     if shape is not None and raw.shape != shape:
         raise ValueError(
-            f"`{name}` must have shape {shape}, got {raw.shape}. Both must describe the same problem."
+            f"`{name}` must have shape {shape}, got {raw.shape}. Both describe one problem; change one of them."
         )
     result = np.array(raw, dtype=np.float64, order="C")
     if finite and not np.isfinite(result).all():
@@ -130,8 +135,11 @@ def nonnegative(value: Any, name: str) -> float:
     return x
 
 
-def integer(value: Any, name: str, *, least: int) -> int:
-    """An integer >= least."""
+MOST = 2**31  # entries of an axis, layers, classes, samples
+
+
+def integer(value: Any, name: str, *, least: int, most: int | None = None) -> int:
+    """An integer >= least, and <= most where that is given."""
     try:
         if isinstance(value, (bool, np.bool_)):
             raise TypeError
@@ -142,6 +150,10 @@ def integer(value: Any, name: str, *, least: int) -> int:
         ) from None
     if n < least:
         raise ValueError(f"`{name}` must be at least {least}, got {n}. Give a larger whole number.")
+    if most is not None and n > most:
+        raise ValueError(
+            f"`{name}` must be at most {most}, got {n if n < 10**30 else 'far more'}. Give a smaller one."
+        )
     return n
 
 
@@ -182,7 +194,7 @@ def widths(value: Any, name: str = "widths") -> tuple[int, ...]:
         raise ValueError(
             f"`{name}` must have at least two entries, got {len(value)}. Depth L needs n_0, ..., n_L."
         )
-    return tuple(integer(n, f"{name}[{i}]", least=1) for i, n in enumerate(value))
+    return tuple(integer(n, f"{name}[{i}]", least=1, most=MOST) for i, n in enumerate(value))
 
 
 def time_span(value: Any, *, infinite: bool) -> tuple[float, float]:

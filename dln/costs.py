@@ -453,7 +453,11 @@ class CrossEntropy(Cost):
             raise ValueError(f"`labels` must be integers 0 .. n_L - 1, got {bad}. Number the classes from 0.")
         self.labels = given.astype(np.int64)
         least = int(self.labels.max()) + 1
-        self.classes = max(least, 2) if classes is None else checks.integer(classes, "classes", least=least)
+        self.classes = (
+            max(least, 2)
+            if classes is None
+            else checks.integer(classes, "classes", least=least, most=checks.MOST)
+        )
         super().__init__((self.classes, self.X.shape[0]), self.X.shape[1])
 
     def _probabilities(self, A: Array) -> tuple[Array, Array]:

@@ -152,7 +152,7 @@ def escape_speed(gradient: Array, depth: int, modes: Sequence[int] = (0,)) -> fl
     0.75
     """
     G = checks.array(gradient, "gradient", ndim=2)
-    depth = checks.integer(depth, "depth", least=2)
+    depth = checks.integer(depth, "depth", least=2, most=checks.MOST)
     if not isinstance(modes, (Sequence, np.ndarray)) or isinstance(modes, (str, bytes)):
         raise TypeError(f"`modes` must be a sequence of integers, got {modes!r}. For example (0,).")
     chosen = sorted({checks.integer(mode, "modes", least=0) for mode in modes})
@@ -164,7 +164,8 @@ def escape_speed(gradient: Array, depth: int, modes: Sequence[int] = (0,)) -> fl
     s = s[chosen]
     if depth == 2 or s.min() == 0.0:
         return float(s.min())
-    return float((depth * np.sum(s ** (-2 / (depth - 2)))) ** (-(depth - 2) / 2))
+    least = s.min()  # as a unit, for gradients of any size
+    return float(least * (depth * np.sum((s / least) ** (-2 / (depth - 2)))) ** (-(depth - 2) / 2))
 
 
 def gradient_norm(cost: Cost, weights: Sequence[Array], weight_decay: float = 0.0) -> Array:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any, cast
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import checks, critical
+from . import checks
 from . import form as forms_
 from .costs import Cost
 from .network import finite_product
@@ -19,6 +19,7 @@ from .tableaux import ALL as TABLEAUX
 from .tableaux import Tableau
 from .trajectory import KEEP_BYTES, Trajectory
 from .typing import Array, ArrayLike, Layers
+from .watch import Watch
 
 if TYPE_CHECKING:
     from .backends.integrate import Integration
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
 __all__ = ["gradient_flow", "methods", "forms"]
 
 MAX_STEPS = 10_000_000
-REST = 1e-10  # share of the first gradient dC/dA below which a state that does not move is a minimum
-WATCH_ARC = 0.02  # arc length between two looks for active modes and saddles
 LOOSE = 1e-4  # tolerance above which the cheaper method wins
 LEAST_RTOL = 100 * float(np.finfo(float).eps)
 
@@ -151,20 +150,16 @@ def gradient_flow(
     return _run(problem, span, options, times, until, keep, checks.flag(progress, "progress"))
 
 
+@dataclass(frozen=True, kw_only=True)
 class _Options:
     """How a flow is integrated: what it takes to continue it from any of its points."""
 
-    def __init__(
-        self, *, tableau: Tableau, form: str, rtol: float, atol: float, step: float | None, max_steps: int
-    ) -> None:
-        self.tableau, self.form, self.rtol, self.atol, self.step, self.max_steps = (
-            tableau,
-            form,
-            rtol,
-            atol,
-            step,
-            max_steps,
-        )
+    tableau: Tableau
+    form: str
+    rtol: float
+    atol: float
+    step: float | None
+    max_steps: int
 
     def integration(
         self, problem: Problem, span: tuple[float, float], times: Array | None, keep: bool, **more: Any
@@ -196,7 +191,7 @@ def _run(
     keep: bool,
     progress: bool,
 ) -> Trajectory:
-    watch = _Watch(problem, until)
+    watch = Watch(problem, until)
     with np.errstate(over="ignore", invalid="ignore"):
         integration = options.integration(problem, span, times, keep, **watch.goals)
     total = None if math.isinf(span[1]) else span[1] - span[0]
@@ -236,101 +231,6 @@ def _run(
         continue_from=_continuation(problem.cost, problem.weight_decay, options),
     )
     return watch.cut(trajectory)
-
-
-class _Watch:
-    """Looks at the state between compiled calls, for what `until` asks beyond a cost."""
-
-    def __init__(self, problem: Problem, until: Until | None) -> None:
-        self.problem, self.until = problem, until
-        self.saddle: Array | None = None
-
-    @property
-    def goals(self) -> dict[str, Any]:
-        if self.until is None:
-            return {}
-        return {
-            "cost_goal": self.until.cost_goal,
-            "dissipation_goal": self.until.dissipation_goal,
-            "watch_arc": math.inf if self.until.rank is None and self.until.saddle is None else WATCH_ARC,
-        }
-
-    def look(self, integration: Integration, code: int) -> str:
-        """Status that ends the run, or "" to go on."""
-        from .backends.integrate import AT_REST
-        from .core import runge_kutta as rk
-
-        until = cast(Until, self.until)
-        if code == rk.GRADIENT:
-            goal = cast(float, until.gradient_norm)
-            if self._at_minimum(integration, goal):
-                return "gradient_norm"
-            # A saddle: to be asked again when the gradient has halved, or when it has been left.
-            integration.control["dissipation_goal"] = integration.control["dissipation"] / 4.0
-            integration.control["watch_arc"] = WATCH_ARC
-            return ""
-        if code == AT_REST:
-            first = np.linalg.norm(self.problem.cost.gradient(finite_product(self.problem.weights)), 2)
-            return "at_rest" if self._at_minimum(integration, REST * float(first)) else ""
-        if until.gradient_norm is not None and integration.control["dissipation"][0] > until.dissipation_goal:
-            integration.control["dissipation_goal"] = until.dissipation_goal
-        if until.rank is not None and self._rank(integration) >= until.rank:
-            return "rank"
-        if until.saddle is not None:
-            visited = critical.slow_points(integration.turns())
-            if len(visited) >= until.saddle:
-                self.saddle = visited[until.saddle - 1]
-                return "saddle"
-        return ""
-
-    def _point(self, integration: Integration) -> tuple[tuple[Array, ...], Array]:
-        widths = self.problem.widths
-        layers = integration.system.form.layers(integration.y, widths)
-        return layers, integration.A.reshape(widths[-1], widths[0])
-
-    def _rank(self, integration: Integration) -> int:
-        problem, (layers, A) = self.problem, self._point(integration)
-        elapsed = integration.t - integration.t_span[0]
-        modes = critical.active_modes(
-            problem.cost, A, problem.depth, problem.weight_decay, layers=layers, elapsed=elapsed
-        )
-        return modes.rank
-
-    def _at_minimum(self, integration: Integration, small: float) -> bool:
-        problem, (layers, _) = self.problem, self._point(integration)
-        rank = self._rank(integration)
-        return critical.is_minimum(problem.cost, layers, rank, small, weight_decay=problem.weight_decay)
-
-    def cut(self, trajectory: Trajectory) -> Trajectory:
-        """The trajectory up to the saddle that ended the run."""
-        if self.saddle is None:
-            return trajectory
-        time = float(self.saddle[0])
-        keep = trajectory.t < time
-        layers = trajectory.weights_at(time)
-        assert layers is not None
-        joined = None
-        if trajectory.weights is not None:
-            joined = tuple(
-                np.concatenate([W[keep], w[None]]) for W, w in zip(trajectory.weights, layers, strict=True)
-            )
-        measured = trajectory.measured
-        if measured is not None:
-            cost = trajectory.cost_function.value(finite_product(layers))
-            objective = self.saddle[2]
-            rate = math.exp(self.saddle[1])
-            measured = np.vstack([measured[keep], [cost, objective, objective * rate]])
-        turns = trajectory.extrema
-        return replace(
-            trajectory,
-            t=np.append(trajectory.t[keep], time),
-            end_to_end=np.concatenate([trajectory.end_to_end[keep], finite_product(layers)[None]]),
-            weights=joined,
-            measured=measured,
-            extrema=turns[
-                : np.searchsorted(turns[:, 0], time, side="right") + 1
-            ],  # with the rise that followed
-        )
 
 
 def methods() -> dict[str, str]:

@@ -152,7 +152,7 @@ def balanced(
     (True, True)
     """
     A = checks.array(A, "A", ndim=2)
-    depth = checks.integer(depth, "depth", least=1)
+    depth = checks.integer(depth, "depth", least=1, most=checks.MOST)
     U, s, Vt = np.linalg.svd(A, full_matrices=False)
     rank = int(np.sum(s > max(A.shape) * np.finfo(float).eps * s[0]))
     n = _widths_around(A.shape, depth, widths, rank)
@@ -252,7 +252,7 @@ def aligned(
            [0.   , 0.008]])
     """
     target = checks.array(target, "target", ndim=2)
-    depth = checks.integer(depth, "depth", least=1)
+    depth = checks.integer(depth, "depth", least=1, most=checks.MOST)
     u = checks.positive(scale, "scale") ** (1 / depth)
     U, s, Vt = np.linalg.svd(target, full_matrices=False)
     n = _widths_around(target.shape, depth, widths, len(s))

@@ -263,6 +263,8 @@ MISTAKES = [
     ("inits.gaussian(5, std=1.0)", TypeError, "`widths`", "5"),
     ("inits.gaussian({2, 3}, std=1.0)", TypeError, "`widths`", "{2, 3}"),
     ("inits.orthogonal(np.array([2.0, 3.0]), scale=1.0)", TypeError, "`widths[0]`", "2.0"),
+    ("inits.orthogonal((2, 10**400), scale=1.0)", ValueError, "`widths[1]`"),
+    ("inits.balanced(EYE, 10**400)", ValueError, "`depth`"),
     ("inits.orthogonal((2, None), scale=1.0)", TypeError, "`widths[1]`", "None"),
     ("inits.balanced(np.eye(3), 2, widths=(3, 2, 3))", ValueError, "`widths`", "at least 3", "(3, 2, 3)"),
     ("inits.balanced(np.eye(3), 2, widths=(3, 3))", ValueError, "`widths`", "3 entries", "(3, 3)"),
@@ -648,6 +650,13 @@ def test_extreme_sizes_are_done_in_silence(expression):
     run = evaluate(expression)
     assert run.success
     assert np.isfinite(run.end_to_end).all()
+
+
+@pytest.mark.parametrize("scale", [1e-320, 1e-200, 1e-3, 1e200, 1e300])
+@pytest.mark.parametrize("depth", [2, 3, 4, 9])
+def test_escape_speed_of_every_size_is_proportional(scale, depth):
+    speed = dln.escape_speed(scale * EYE, depth)
+    assert speed == pytest.approx(scale * dln.escape_speed(EYE, depth), rel=1e-3, abs=1e-322)
 
 
 def test_the_point_reached_is_kept_beside_the_times_asked_for():

@@ -24,6 +24,7 @@ FLOORS = (
     {"problem", "critical"},
     {"trajectory"},
     {"form", "backends"},
+    {"watch"},
     {"flow", "descent"},
     {"saddles", "theorems"},
     {"plotting"},

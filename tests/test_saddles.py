@@ -379,6 +379,23 @@ def test_until_a_saddle_is_visited(row):
         assert cut[-1].stop == math.inf
 
 
+@pytest.mark.parametrize("keep_weights", [True, False])
+def test_a_run_until_a_saddle_ends_at_its_slowest_point(keep_weights):
+    problem = observed(2, (13.3, 8.48, 2.49, 0.85), 3e-5, 82, (7, 9), 4, False)  # short plateaus
+    whole = dln.gradient_flow(problem.cost, problem.start, (0.0, np.inf), until=dln.Until(cost=1e-6))
+    for k, saddle in enumerate(dln.find_saddles(whole)[:-1]):
+        run = dln.gradient_flow(
+            problem.cost,
+            problem.start,
+            (0.0, np.inf),
+            until=dln.Until(saddle=k + 1),
+            keep_weights=keep_weights,
+        )
+        assert run.t[-1] == pytest.approx(saddle.t, abs=1e-2 * (saddle.stop - saddle.start))
+        assert run.cost[-1] == pytest.approx(saddle.cost, rel=1e-3)
+        assert run.gradient_norm[-1] == pytest.approx(saddle.gradient_norm, rel=1e-2)
+
+
 @A_FEW
 def test_until_modes_are_active(row):
     problem, (_, found) = planted(row), whole_run(row)
@@ -419,6 +436,16 @@ def test_a_run_that_ends_between_plateaus_lists_those_passed(row, share):
         cut = dln.find_saddles(dln.gradient_flow(problem.cost, problem.start, (0.0, end)))
         assert kinds(cut) == kinds(found[: k + 1])
         assert cut[-1].stop == pytest.approx(saddle.stop, rel=0.05)
+
+
+@pytest.mark.parametrize("end", [20.0, 40.0, 400.0])
+def test_a_run_may_go_on_until_nothing_is_left_to_gain(end):
+    cost = dln.costs.FullyObserved(np.diag([4.0, 1.0]))
+    run = dln.gradient_flow(cost, dln.inits.aligned(cost.target, 2, scale=1e-6), (0.0, end))
+    assert run.cost[-1] < 1e-12
+    found = dln.find_saddles(run)
+    assert kinds(found) == path_of_ranks(2)
+    assert found[-1].start == pytest.approx(7.53, abs=0.01)
 
 
 @pytest.mark.parametrize("depth", [2, 3, 4])

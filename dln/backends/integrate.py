@@ -160,8 +160,8 @@ class Integration:
                 return status
             seconds = time.perf_counter() - before
             if code == rk.RUNNING:
-                if math.isinf(self.t_span[1]) and self._moves_no_more() and (status := look(self, AT_REST)):
-                    return status
+                if self._moves_no_more() and (status := look(self, AT_REST)):
+                    return "finished" if self._stand_still() else status
                 budget = max(1, int(budget * min(4.0, LOOK_SECONDS / max(seconds, 1e-6))))
             report(self.t - self.t_span[0], f"t = {self.t:.4g}, cost {self.control['cost'][0]:.3e}")
 

@@ -29,6 +29,7 @@ __all__ = [
     "cache_folder",
     "compiled",
     "helper",
+    "inlined",
     "integers",
     "matrix",
     "gradient_of",
@@ -126,6 +127,11 @@ def helper(function: Callable[..., Any]) -> Callable[..., Any]:
     return njit(**FLAGS, **INTERNAL)(function)
 
 
+def inlined(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A helper that becomes part of its one caller before anything is compiled: what it calls is compiled once."""
+    return njit(inline="always", **FLAGS, **INTERNAL)(function)
+
+
 def summing(function: Callable[..., Any]) -> Callable[..., Any]:
     """A helper that does nothing but sum, in any order, so that it becomes vector code."""
     return njit(**SUMS, **INTERNAL)(function)
@@ -136,10 +142,11 @@ def compiled(function: Callable[..., Any], signature: Any, cache: bool = True) -
     """Machine code of `function` for a signature (or the name of one), from the disk cache where it is there."""
     if config.DISABLE_JIT:
         return function
+    flags = SUMS if signature in ("value", "gradient") else FLAGS  # costs are sums
     if isinstance(signature, str):
         signature = SIGNATURES[signature]
     with _numba_cache_in(cache_folder()):
-        return njit(signature, cache=cache, **FLAGS)(function)
+        return njit(signature, cache=cache, **flags)(function)
 
 
 @functools.cache

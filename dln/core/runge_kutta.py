@@ -50,11 +50,12 @@ MOST_A_STEP = 50  # outputs
 SHARE = 0.08
 # Once a mode is fitted an explicit step is bounded by stability. It is kept at this share of the bound: beyond it the
 # fitted mode is amplified from rounding up to the tolerance, and the polynomial of the dense output amplifies that.
-STABLE = 0.9
-WATCHED, LOOK_OFTEN, LOOK_SELDOM = 0.3, 2, 10  # the spectral radius is followed where it matters, in steps
+STABLE = 0.97
+WATCHED, LOOK_OFTEN, LOOK_SELDOM = 0.3, 4, 10  # the spectral radius is followed where it matters, in steps
 POWER_STEP = 1e-6
 # A growing mode is resolved relative to itself down to this share of its layer.
 LEAST_SHARE = 1e-4
+TINY = 1e-100  # below it, squares lose digits
 
 # What the loop carries from one call to the next.
 CONTROL = np.dtype(
@@ -105,9 +106,10 @@ SIGNATURE = int64(
 
 @summing
 def _dot(x, y, start, stop):  # type: ignore[no-untyped-def]
+    a, b = vector_at(x, start, stop - start), vector_at(y, start, stop - start)
     total = 0.0
-    for i in range(start, stop):
-        total += x[i] * y[i]
+    for i in range(stop - start):
+        total += a[i] * b[i]
     return total
 
 
@@ -133,37 +135,50 @@ def _norm(x, start, stop):  # type: ignore[no-untyped-def]
     return largest * np.sqrt(square)
 
 
-@helper
-def _size(y, new, K, stages, h, start, stop):  # type: ignore[no-untyped-def]
-    """What the error of a layer is relative to: its norm or, while it accelerates, the size of what is growing in it.
-
-    A mode u that escapes as u' = lambda u moves at v = lambda u and v' = lambda v, so |v|^2 / <v, v'> = u, however
-    large the modes are that the layer holds already. Were the error relative to those, the escape would be mistimed.
-    """
-    size = max(_norm(y, start, stop), _norm(new, start, stop))
-    v, v_new = vector_at(K, 0, y.size), vector_at(K, stages * y.size, y.size)
-    speed = _dot(v, v, start, stop)
-    gain = _dot(v, v_new, start, stop) - speed
-    if gain > 0.0:
-        size = min(size, max(h * speed / gain, LEAST_SHARE * size))
-    return size
+@summing
+def _sums(y, new, v, v_new, first, second, start, size):  # type: ignore[no-untyped-def]
+    """|y|^2, |new|^2, |v|^2, <v, v_new>, |first|^2, |second|^2 over one layer, in one pass."""
+    a, b = vector_at(y, start, size), vector_at(new, start, size)
+    c, d = vector_at(v, start, size), vector_at(v_new, start, size)
+    e, f = vector_at(first, start, size), vector_at(second, start, size)
+    yy, nn, vv, vw, ee, ff = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
+    for i in range(size):
+        yy += a[i] * a[i]
+        nn += b[i] * b[i]
+        vv += c[i] * c[i]
+        vw += c[i] * d[i]
+        ee += e[i] * e[i]
+        ff += f[i] * f[i]
+    return yy, nn, vv, vw, ee, ff
 
 
 @helper
 def _error_ratio(error, stages, blocks, y, K, new, scratch, h, rtol, atol):  # type: ignore[no-untyped-def]
-    """Largest ratio over the layers of the estimated local error to the tolerance; both are Frobenius norms."""
-    worst = 0.0
+    """Largest ratio over the layers of the estimated local error to the tolerance; both are Frobenius norms.
+
+    The tolerance is relative to the norm of the layer or, while the layer accelerates, to the size of what grows in
+    it. A mode u that escapes as u' = lambda u moves at v = lambda u and v' = lambda v, so |v|^2 / <v, v'> = u, however
+    large the modes are that the layer holds already. Were the error relative to those, the escape would be mistimed.
+    """
+    n = y.size
+    v, v_new, second = vector_at(K, 0, n), vector_at(K, stages * n, n), vector_at(K, (K.shape[0] - 1) * n, n)
     weighted(K, vector_at(error, 0, stages + 1), stages + 1, h, scratch)
-    second = vector_at(K, (K.shape[0] - 1) * y.size, y.size)
     if error.shape[0] == 2:
         weighted(K, vector_at(error, stages + 1, stages + 1), stages + 1, h, second)
+    worst = 0.0
     for b in range(blocks.size - 1):
         start, stop = blocks[b], blocks[b + 1]
-        estimate = _norm(scratch, start, stop)
+        yy, nn, vv, vw, ee, ff = _sums(y, new, v, v_new, scratch, second, start, stop - start)
+        size, estimate, third = np.sqrt(max(yy, nn)), np.sqrt(ee), np.sqrt(ff)
+        if size < TINY or estimate < TINY:
+            size = max(_norm(y, start, stop), _norm(new, start, stop))
+            estimate, third = _norm(scratch, start, stop), _norm(second, start, stop)
         if error.shape[0] == 2 and estimate > 0.0:  # err5^2 / sqrt(err5^2 + 0.01 err3^2)
-            estimate /= np.sqrt(1.0 + 0.01 * (_norm(second, start, stop) / estimate) ** 2)
+            estimate /= np.sqrt(1.0 + 0.01 * (third / estimate) ** 2)
+        if vw > vv:
+            size = min(size, max(h * vv / (vw - vv), LEAST_SHARE * size))
         if estimate != 0.0:
-            ratio = estimate / (SHARE * (atol + rtol * _size(y, new, K, stages, h, start, stop)))
+            ratio = estimate / (SHARE * (atol + rtol * size))
             if not ratio <= worst:  # NaN wins
                 worst = ratio
                 if np.isnan(worst):

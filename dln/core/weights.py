@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .compile import helper, summing
+from .compile import helper, inlined, summing
 from .vectors import multiply, multiply_tn, transpose
 from .views import vector_at
 
@@ -27,7 +27,7 @@ def _widest(index):  # type: ignore[no-untyped-def]
     return widest
 
 
-@helper
+@inlined
 def _forward(state, index, work, products):  # type: ignore[no-untyped-def]
     """End-to-end matrix into the head of work; F_2 .. F_{L-1} one after the other from `products` on."""
     depth, n_0 = index.size - 1, index[0]
@@ -46,7 +46,7 @@ def _forward(state, index, work, products):  # type: ignore[no-untyped-def]
         products += rows * n_0
 
 
-@helper
+@inlined
 def _from_the_right(state, index, gradient, data, batch, work, out):  # type: ignore[no-untyped-def]
     """Minus the layer gradients -B_l^T G F_{l-1}^T by F_l = W_l F_{l-1} and R_{l-1} = W_l^T R_l, R_L = -G."""
     depth, n_0, n_L = index.size - 1, index[0], index[index.size - 1]
@@ -78,7 +78,7 @@ def _from_the_right(state, index, gradient, data, batch, work, out):  # type: ig
             out[i] = work[ends + i]
 
 
-@helper
+@inlined
 def _from_the_left(state, index, gradient, data, batch, work, out):  # type: ignore[no-untyped-def]
     """The same by B_{l-1} = B_l W_l and Q_l = W_l Q_{l-1}, Q_0 = -G^T: cheaper where n_L < n_0. Needs two layers."""
     depth, n_0, n_L = index.size - 1, index[0], index[index.size - 1]
