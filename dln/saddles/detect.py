@@ -200,12 +200,10 @@ class _Search:
                 turns = turns[:-1]  # the rate went on as before
             if np.isfinite(rate):
                 turns = np.vstack([turns, [self.t_end, rate, run.objective[-1]]])
-        if (
-            len(turns) > 1
-            and turns[-1, 1] > turns[-2, 1]
-            and turns[-2, 2] - turns[-1, 2] < FALL * turns[-2, 2]
-        ):
-            turns = turns[:-1]
+        # What follows the last minimum is rounding if the objective has not fallen since.
+        minima = np.flatnonzero(turns[:-1, 1] < turns[1:, 1])
+        if len(minima) and turns[minima[-1], 2] - turns[-1, 2] < FALL * turns[minima[-1], 2]:
+            turns = turns[: minima[-1] + 1]
         return turns
 
     def _sampled_turns(self) -> Array:
