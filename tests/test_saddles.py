@@ -397,6 +397,26 @@ def test_a_run_until_a_saddle_ends_at_its_slowest_point(keep_weights):
 
 
 @A_FEW
+@pytest.mark.parametrize("keep_weights", [True, False])
+@pytest.mark.parametrize(
+    "grid", [[0.0, 1e-3], np.linspace(0.0, 50.0, 4), np.linspace(0.0, 500.0, 50)], ids=len
+)
+def test_saved_times_do_not_move_the_end_at_a_saddle(row, grid, keep_weights):
+    problem, (_, found) = planted(row), whole_run(row)
+    for k, saddle in enumerate(found[:-1]):
+        run = dln.gradient_flow(
+            problem.cost,
+            problem.start,
+            (0.0, np.inf),
+            until=dln.Until(saddle=k + 1),
+            t_eval=grid,
+            keep_weights=keep_weights,
+        )
+        assert run.t[-1] == pytest.approx(saddle.t, abs=1e-2 * (saddle.stop - saddle.start))
+        assert kinds(dln.find_saddles(run)) == kinds(found[: k + 1])
+
+
+@A_FEW
 def test_until_modes_are_active(row):
     problem, (_, found) = planted(row), whole_run(row)
     for before, after in zip(found[:-1], found[1:], strict=True):
