@@ -167,14 +167,14 @@ class Trajectory:
         else:
             from .network import end_to_end
 
-            A = end_to_end(self._continued(times))
+            A = end_to_end(self.continued(times))
         return A.reshape(*np.shape(t), *self.end_to_end.shape[1:])
 
     def weights_at(self, t: ArrayLike) -> tuple[Array, ...] | None:
         """Layers at any times of the run, each (..., n_l, n_{l-1}); None where the run does not know them."""
         times = self._times(t)
         if self.continue_from is not None:
-            layers = self._continued(times)
+            layers = self.continued(times)
         elif self.weights is not None:
             layers = [_interpolate(self.t, W, times) for W in self.weights]
         else:
@@ -195,8 +195,8 @@ class Trajectory:
         index = np.searchsorted(self.t, times)
         return index if np.array_equal(self.t[np.minimum(index, len(self.t) - 1)], times) else None
 
-    def _continued(self, times: Array) -> list[Array]:
-        """Layers at the times, continued from the saved time before each."""
+    def continued(self, times: Array) -> list[Array]:
+        """Layers at times from t_start on, also beyond the saved ones: each continued from the saved time before it."""
         assert self.continue_from is not None
         result = [np.empty((len(times), *W.shape)) for W in self.start]
         before = np.searchsorted(self.t, times, side="right") - 1 if self.weights else np.full(len(times), -1)

@@ -94,8 +94,7 @@ class Watch:
             return trajectory
         time = _slowest(trajectory, float(self.saddle[0]))
         keep = trajectory.t < time
-        layers = trajectory.weights_at(time)
-        assert layers is not None
+        layers = tuple(W[0] for W in trajectory.continued(np.array([time])))
         joined = None
         if trajectory.weights is not None:
             joined = tuple(
@@ -121,15 +120,15 @@ class Watch:
 
 
 def _slowest(trajectory: Trajectory, t: float) -> float:
-    """Time of the least relative rate of decrease, near the end of the step at which the integrator saw it least."""
-    saved = trajectory.t
-    place = int(np.searchsorted(saved, t))
-    lower, upper = float(saved[max(place - 2, 0)]), float(saved[min(place + 1, len(saved) - 1)])
-    for _ in range(4):
+    """Time of the least relative rate of decrease between two turns, near the step at which it was seen least."""
+    turns = trajectory.extrema[:, 0]
+    place = int(np.argmin(np.abs(turns - t)))
+    lower = float(turns[place - 1]) if place > 0 else trajectory.t_start
+    upper = float(turns[min(place + 1, len(turns) - 1)])
+    cost, weight_decay = trajectory.cost_function, trajectory.weight_decay
+    for _ in range(6):
         times = np.unique(np.r_[np.linspace(lower, upper, 17), t])
-        layers = trajectory.weights_at(times)
-        assert layers is not None
-        cost, weight_decay = trajectory.cost_function, trajectory.weight_decay
+        layers = trajectory.continued(times)
         size = sum(np.sum(W**2, axis=(-2, -1)) for W in layers)
         objective = cost.value(finite_product(layers)) + 0.5 * weight_decay * size
         best = int(np.argmin(critical.gradient_norm(cost, layers, weight_decay) ** 2 / objective))
