@@ -328,6 +328,15 @@ def test_exactly_the_planted_plateaus_are_found(row):
     assert last.cost <= 1e-6 * problem.costs[0]
 
 
+@pytest.mark.parametrize(("depth", "alpha"), [(2, 1e-8), (3, 1e-2), (4, 6e-2)])
+@pytest.mark.parametrize("seed", [1, 22])
+def test_a_slow_stretch_before_the_minimum_is_no_plateau(depth, alpha, seed):
+    problem = masked(depth, (2.5, 0.95, 0.5), alpha, seed, (8, 8), 6, 0.7)
+    until = dln.Until(cost=1e-6 * problem.costs[0])
+    run = dln.gradient_flow(problem.cost, problem.start, (0.0, np.inf), until=until)
+    assert kinds(dln.find_saddles(run)) == path_of_ranks(3)
+
+
 @EVERY
 def test_plateaus_follow_one_another(row):
     _, found = whole_run(row)

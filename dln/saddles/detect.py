@@ -163,7 +163,7 @@ class _Search:
             self.known_t = [run.t_start, *(float(run.t[i]) for i in saved)]
             self.known: list[int | tuple[Array, ...]] = [run.start, *saved]
             self.recent: list[float] = []
-            self.room = max(2 * SAMPLES, RECENT // (8 * sum(W.size for W in run.start)))
+            self.room = max(2, RECENT // (8 * sum(W.size for W in run.start)))
         self.highest = float(self._observe(np.array([self.first]))[1][0])
         self.least = resolution * (self.highest - float(run.objective[-1]))
         self.turns = self._turns()
@@ -177,7 +177,7 @@ class _Search:
             lower = kept[i - 1, 0] if i > 0 else self.first
             t = self._slowest(lower, kept[i, 0], min(kept[i + 1, 0], self.t_end))
             peaks = kept[[j for j in (i - 1, i + 1) if j >= 0], 1]
-            if i + 2 == len(kept):  # the rise is not over
+            if i + 2 == len(kept) and kept[i + 1, 0] >= self.t_end:  # the rise is not over
                 peaks[-1] = max(peaks[-1], self._peak_to_come(self._observe(np.array([t]))[0][0]))
             saddle = self._describe(t, float(np.exp(peaks.min() - kept[i, 1])), "saddle")
             if saddle.gap >= LEAST_GAP:
