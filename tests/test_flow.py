@@ -312,3 +312,13 @@ def test_weight_decay_shrinks_to_the_soft_threshold():
     )
     U, s, Vt = np.linalg.svd(cost.target)
     assert np.abs(run.end_to_end[-1] - (U * np.maximum(s - 0.5, 0)) @ Vt).max() < 1e-7
+
+
+def test_a_small_mode_beside_a_fitted_one_escapes_on_time():
+    """Depth 2: the layers have norm 1, the mode that grows 1e-4. Relative to the norm alone the error is 2.4e-4."""
+    s, a0 = 0.9, 1e-8
+    cost = dln.costs.FullyObserved(np.diag([1.0, s]))
+    layer = np.diag([1.0, np.sqrt(a0)])
+    half = np.log(s / a0 - 1) / (2 * s)
+    run = dln.gradient_flow(cost, [layer] * 2, (0.0, half + 1.0), method="tsit5", rtol=1e-6, t_eval=[half])
+    assert run.end_to_end[0, 1, 1] == pytest.approx(s / 2, rel=1.5e-4)

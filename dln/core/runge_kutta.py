@@ -158,7 +158,7 @@ def _error_ratio(error, stages, blocks, y, K, new, scratch, h, rtol, atol):  # t
 
     The tolerance is relative to the norm of the layer or, while the layer accelerates, to the size of what grows in
     it. A mode u that escapes as u' = lambda u moves at v = lambda u and v' = lambda v, so |v|^2 / <v, v'> = u, however
-    large the modes are that the layer holds already. Were the error relative to those, the escape would be mistimed.
+    large the modes are that the layer holds already. Errors relative to those would mistime the escape more.
     """
     n = y.size
     v, v_new, second = vector_at(K, 0, n), vector_at(K, stages * n, n), vector_at(K, (K.shape[0] - 1) * n, n)
