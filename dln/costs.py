@@ -1,6 +1,6 @@
 r"""Costs C(A) of the end-to-end matrix: value, gradient, Hessian-vector product.
 
-A cost is two formulas, each written twice: in NumPy, for any number of leading axes, and as a loop that the integrators
+A cost is three formulas, each written twice: in NumPy, for any number of leading axes, and as a loop that the integrators
 compile; the first judges the second. To add a cost, add a class here and its name to `ALL`.
 
 The loops see A row by row as one flat array, and the cost as another, `data`, whose first entry is the factor of
@@ -99,6 +99,12 @@ class Cost(ABC):
 
         return compiled(type(self).value_loop, "value"), compiled(type(self).gradient_loop, "gradient")
 
+    def hessian_kernel(self) -> Callable[..., Any]:
+        """Compiled product of the second derivative with a direction."""
+        from .core.compile import compiled
+
+        return compiled(type(self).hessian_loop, "hessian")
+
     def failure(self) -> BaseException | None:
         """What the cost's own Python code raised during the last run, once; None for compiled costs."""
         return None
@@ -118,6 +124,7 @@ class Cost(ABC):
 
     value_loop: ClassVar[Callable[..., Any]]  # (A, rows, columns, data) -> C(A)
     gradient_loop: ClassVar[Callable[..., Any]]  # (A, rows, columns, data, batch, out): dC/dA into out
+    hessian_loop: ClassVar[Callable[..., Any]]  # (A, D, rows, columns, data, out): C''(A)[D] into out
 
 
 class FullyObserved(Cost):
@@ -180,6 +187,11 @@ class FullyObserved(Cost):
             out[entry] = 0.0
         for entry in batch:
             out[entry] += data[0] * A.size / batch.size * (A[entry] - data[1 + entry])
+
+    @staticmethod
+    def hessian_loop(A, D, rows, columns, data, out):  # type: ignore[no-untyped-def]
+        for entry in range(D.size):
+            out[entry] = data[0] * D[entry]
 
 
 class MatrixCompletion(Cost):
@@ -247,6 +259,11 @@ class MatrixCompletion(Cost):
         for sample in batch:
             entry = int(data[observed + sample])
             out[entry] += data[0] * (data.size - observed) / batch.size * (A[entry] - data[1 + entry])
+
+    @staticmethod
+    def hessian_loop(A, D, rows, columns, data, out):  # type: ignore[no-untyped-def]
+        for entry in range(D.size):
+            out[entry] = data[0] * data[1 + D.size + entry] * D[entry]
 
 
 class MatrixSensing(Cost):
@@ -327,6 +344,20 @@ class MatrixSensing(Cost):
             residual *= data[0] * m / count
             for entry in range(A.size):
                 out[entry] += residual * data[start + entry]
+
+    @staticmethod
+    def hessian_loop(A, D, rows, columns, data, out):  # type: ignore[no-untyped-def]
+        m = int(data[1])
+        for entry in range(D.size):
+            out[entry] = 0.0
+        for s in range(m):
+            start = 2 + m + s * D.size
+            measured = 0.0
+            for entry in range(D.size):
+                measured += data[start + entry] * D[entry]
+            measured *= data[0]
+            for entry in range(D.size):
+                out[entry] += measured * data[start + entry]
 
 
 class SquareLoss(Cost):
@@ -415,6 +446,20 @@ class SquareLoss(Cost):
                 residual *= factor
                 for j in range(columns):
                     out[i * columns + j] += residual * data[x + j]
+
+    @staticmethod
+    def hessian_loop(A, D, rows, columns, data, out):  # type: ignore[no-untyped-def]
+        for entry in range(D.size):
+            out[entry] = 0.0
+        for s in range(int(data[2])):
+            x = 4 + s * columns
+            for i in range(rows):
+                seen = 0.0
+                for j in range(columns):
+                    seen += D[i * columns + j] * data[x + j]
+                seen *= data[0] / data[1]
+                for j in range(columns):
+                    out[i * columns + j] += seen * data[x + j]
 
 
 class CrossEntropy(Cost):
@@ -533,6 +578,31 @@ class CrossEntropy(Cost):
                 for j in range(columns):
                     out[i * columns + j] += residual * data[x + j]
 
+    @staticmethod
+    def hessian_loop(A, D, rows, columns, data, out):  # type: ignore[no-untyped-def]
+        samples = int(data[1])
+        p, dz = np.empty(rows), np.empty(rows)
+        for entry in range(A.size):
+            out[entry] = 0.0
+        for s in range(samples):
+            x = 2 + samples + s * columns
+            top = -np.inf
+            for i in range(rows):
+                p[i], dz[i] = 0.0, 0.0
+                for j in range(columns):
+                    p[i] += A[i * columns + j] * data[x + j]
+                    dz[i] += D[i * columns + j] * data[x + j]
+                top = max(top, p[i])
+            normaliser, mean = 0.0, 0.0
+            for i in range(rows):
+                p[i] = np.exp(p[i] - top)
+                normaliser += p[i]
+                mean += p[i] * dz[i]
+            for i in range(rows):
+                change = data[0] / samples * p[i] / normaliser * (dz[i] - mean / normaliser)
+                for j in range(columns):
+                    out[i * columns + j] += change * data[x + j]
+
 
 class Custom(Cost):
     r"""A cost given by two plain functions of A.
@@ -613,6 +683,11 @@ class Custom(Cost):
         if self._kernels is None:
             self._kernels = CustomKernels(*self.functions)
         return self._kernels.value, self._kernels.gradient
+
+    def hessian_kernel(self) -> Callable[..., Any]:
+        self.kernels()
+        kernel: Callable[..., Any] = self._kernels.hessian()
+        return kernel
 
     def failure(self) -> BaseException | None:
         return None if self._kernels is None else self._kernels.take_failure()

@@ -12,11 +12,11 @@ import numpy as np
 from . import checks
 from . import form as forms_
 from .costs import Cost
+from .method import ALL as METHODS
+from .method import Method
 from .network import finite_product
 from .problem import Problem, Until
 from .progress import bar
-from .tableaux import ALL as TABLEAUX
-from .tableaux import Tableau
 from .trajectory import KEEP_BYTES, Trajectory
 from .typing import Array, ArrayLike, Layers
 from .watch import Watch
@@ -111,7 +111,7 @@ def gradient_flow(
 
     References
     ----------
-    arXiv 2106.15933. Methods: see `dln.tableaux`.
+    arXiv 2106.15933. Methods: see `dln.method`.
 
     Examples
     --------
@@ -130,14 +130,14 @@ def gradient_flow(
     rtol = checks.positive(rtol, "rtol")
     if rtol < LEAST_RTOL:
         raise ValueError(f"`rtol` must be at least {LEAST_RTOL:.2g}, got {rtol:g}. Float64 resolves no more.")
-    tableau = _tableau(method, rtol)
+    chosen = _methods(method, rtol)
     chosen_form = checks.one_of(form, "form", ("auto", *forms_.ALL))
     options = _Options(
-        tableau=tableau,
+        methods=chosen,
         form=next(iter(forms_.ALL)) if chosen_form == "auto" else chosen_form,
         rtol=rtol,
         atol=0.0 if atol is None else checks.nonnegative(atol, "atol"),
-        step=_step(step, tableau),
+        step=_step(step, chosen[0]),
         max_steps=MAX_STEPS if max_steps is None else checks.integer(max_steps, "max_steps", least=1),
     )
     times = None if t_eval is None else _output_times(t_eval, span)
@@ -154,7 +154,7 @@ def gradient_flow(
 class _Options:
     """How a flow is integrated: what it takes to continue it from any of its points."""
 
-    tableau: Tableau
+    methods: tuple[Method, ...]  # one, or an explicit and a stiff one that take turns
     form: str
     rtol: float
     atol: float
@@ -169,8 +169,8 @@ class _Options:
 
         goals = {"cost_goal": -math.inf, "dissipation_goal": -1.0, **more}
         return Integration(
-            system=System.of(problem, forms_.ALL[self.form]),
-            tableau=self.tableau,
+            system=System.of(problem, forms_.ALL[self.form], any(m.curvature for m in self.methods)),
+            methods=self.methods,
             t_span=span,
             rtol=self.rtol,
             atol=self.atol,
@@ -217,11 +217,12 @@ def _run(
         message=message,
         nfev=integration.count("nfev"),
         n_steps=integration.count("steps"),
-        method=options.tableau.name,
+        method=" + ".join(dict.fromkeys(name for name, *_ in integration.used)),
         form=options.form,
         state_size=len(integration.y),
         stats={
-            "rejected": integration.count("rejected"),
+            **{name: integration.count(name) for name in ("rejected", "products", "factorisations")},
+            "used": [list(entry) for entry in integration.used],
             "rtol": options.rtol,
             "atol": options.atol,
             "step": options.step,
@@ -237,7 +238,7 @@ def methods() -> dict[str, str]:
     """Names of the integration methods, each with its authors, order and purpose."""
     return {
         name: f"{m.title}, order {m.order}, {'adaptive' if m.adaptive else 'fixed step'}: {m.purpose}"
-        for name, m in TABLEAUX.items()
+        for name, m in METHODS.items()
     }
 
 
@@ -252,11 +253,11 @@ def continuation(
     cost: Cost, weight_decay: float, method: str, stats: Mapping[str, Any]
 ) -> Callable[[tuple[Array, ...], float, Array], list[Array]] | None:
     """How a loaded trajectory is continued from its saved layers; None if it is not a flow."""
-    if method not in TABLEAUX:
+    names = method.split(" + ")
+    if not set(names) <= set(METHODS):
         return None
-    tableau = TABLEAUX[method]
     options = _Options(
-        tableau=tableau,
+        methods=tuple(METHODS[name] for name in names),
         form="weights",
         rtol=stats["rtol"],
         atol=stats["atol"],
@@ -284,23 +285,23 @@ def _continuation(
     return layers_at
 
 
-def _tableau(method: Any, rtol: float) -> Tableau:
-    name = checks.one_of(method, "method", ("auto", *TABLEAUX))
+def _methods(method: Any, rtol: float) -> tuple[Method, ...]:
+    name = checks.one_of(method, "method", ("auto", *METHODS))
     if name == "auto":
         name = "tsit5" if rtol > LOOSE else "dop853"
-    return TABLEAUX[name]
+    return (METHODS[name],)
 
 
-def _step(step: Any, tableau: Tableau) -> float | None:
-    if tableau.adaptive:
+def _step(step: Any, method: Method) -> float | None:
+    if method.adaptive:
         if step is not None:
             raise ValueError(
-                f"`step` must be left out with the adaptive method {tableau.name!r}, got {step!r}. Set rtol."
+                f"`step` must be left out with the adaptive method {method.name!r}, got {step!r}. Set rtol."
             )
         return None
     if step is None:
         raise ValueError(
-            f"`step` must be given with the method {tableau.name!r}, got None. It steps at a fixed size."
+            f"`step` must be given with the method {method.name!r}, got None. It steps at a fixed size."
         )
     return checks.positive(step, "step")
 

@@ -43,7 +43,7 @@ class Watch:
     def look(self, integration: Integration, code: int) -> str:
         """Status that ends the run, or "" to go on."""
         from .backends.integrate import AT_REST
-        from .core import runge_kutta as rk
+        from .core import loop
 
         if code == AT_REST:
             first = np.linalg.norm(self.problem.cost.gradient(finite_product(self.problem.weights)), 2)
@@ -51,7 +51,7 @@ class Watch:
         if self.until is None:
             return ""
         until = self.until
-        if code == rk.GRADIENT:
+        if code == loop.GRADIENT:
             goal = cast(float, until.gradient_norm)
             if self._at_minimum(integration, goal):
                 return "gradient_norm"

@@ -26,12 +26,16 @@ def drawn(shape, seed, kind):
 @given(shape=shapes, seed=seeds, kind=st.integers(0, 6))
 @settings(max_examples=80, deadline=None)
 def test_loops_agree_with_numpy(shape, seed, kind):
-    cost, A, _ = drawn(shape, seed, kind)
+    cost, A, rng = drawn(shape, seed, kind)
     value, gradient = cost.kernels()
     out = np.full(shape, np.nan)
     gradient(A.ravel(), *shape, cost.data, WHOLE, out.ravel())
     assert value(A.ravel(), *A.shape, cost.data) == pytest.approx(cost.value(A), rel=1e-12, abs=1e-13)
     assert np.allclose(out, cost.gradient(A), rtol=1e-12, atol=1e-13)
+    D = rng.standard_normal(shape)
+    cost.hessian_kernel()(A.ravel(), D.ravel(), *shape, cost.data, out.ravel())
+    exact = 1e-8 if isinstance(cost, dln.costs.Custom) else 1e-12
+    assert np.allclose(out, cost.hessian_vector(A, D), rtol=exact, atol=exact * np.abs(D).max())
 
 
 @given(shape=shapes, seed=seeds, kind=st.integers(0, 6))

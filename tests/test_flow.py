@@ -14,9 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import dln
-from dln import network, tableaux
+from dln import method as methods
+from dln import network
 
-ADAPTIVE = [name for name, tableau in tableaux.ALL.items() if tableau.adaptive]
+ADAPTIVE = [name for name, tableau in methods.ALL.items() if tableau.adaptive]
 # Numbers of steps on which the error is asymptotic and still above rounding.
 STEPS = {
     "euler": {"scalar": (500, 1000, 2000), "modes": (500, 1000, 2000), "matrix": (500, 1000, 2000)},
@@ -61,14 +62,14 @@ PROBLEMS = {"scalar": scalar_problem, "modes": modes_problem, "matrix": matrix_p
 
 def as_fixed(monkeypatch, name):
     """A method stripped of its error estimate, so that its order can be seen."""
-    tableau = tableaux.ALL[name]
+    tableau = methods.ALL[name]
     fixed = dataclasses.replace(tableau, error=np.zeros((0, tableau.stages + 1)), error_exponent=0)
-    monkeypatch.setitem(tableaux.ALL, name, fixed)
+    monkeypatch.setitem(methods.ALL, name, fixed)
     return tableau
 
 
 @pytest.mark.parametrize("problem", PROBLEMS)
-@pytest.mark.parametrize("method", tableaux.ALL)
+@pytest.mark.parametrize("method", methods.ALL)
 def test_order_at_the_ends_of_steps_and_between(monkeypatch, method, problem):
     tableau = as_fixed(monkeypatch, method)
     cost, weights, T, exact = PROBLEMS[problem]()

@@ -20,7 +20,7 @@ PACKAGE = ROOT / "dln"
 FLOORS = (
     {"typing", "progress"},
     {"core", "checks"},
-    {"network", "costs", "inits", "tableaux", "files"},
+    {"network", "costs", "inits", "method", "files"},
     {"problem", "critical"},
     {"trajectory"},
     {"form", "backends"},

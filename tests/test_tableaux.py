@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scipy.integrate import DOP853, RK23, RK45
 
-from dln.tableaux import ALL, Tableau
+from dln.method.explicit import ALL, Tableau
 from dln.typing import Array
 
 EVERY = pytest.mark.parametrize("method", ALL.values(), ids=list(ALL))

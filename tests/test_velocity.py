@@ -41,6 +41,38 @@ def test_velocity_measures_and_reading(widths, seed, weight_decay):
     assert np.allclose(out, A, rtol=1e-11, atol=1e-11 * np.abs(product).max())
 
 
+@given(
+    widths=st.lists(st.integers(1, 9), min_size=2, max_size=7),
+    seed=st.integers(0, 2**32 - 1),
+    weight_decay=st.sampled_from([0.0, 0.3]),
+    kind=st.integers(0, 5),
+)
+@settings(max_examples=100, deadline=None)
+def test_hessian_product_is_the_derivative_of_the_velocity(widths, seed, weight_decay, kind):
+    rng = np.random.default_rng(seed)
+    widths[-1] = max(widths[-1], 2)
+    cost = P.random_costs(widths[-1], widths[0], rng)[kind]
+    weights = tuple(rng.standard_normal(shape) for shape in zip(widths[1:], widths, strict=False))
+    system = System.of(Problem(cost, weights, weight_decay), form.ALL["weights"], curvature=True)
+    _, index, _, data, work = system.arguments
+    gradient, _, product, hessian = system.kernels[3:]
+    y, d = system.state, rng.standard_normal(system.state.size)
+
+    def numpy_velocity(y):
+        return P.velocity(cost, P.unflatten(y, weights), weight_decay)
+
+    out = np.full_like(y, np.nan)
+    product(y, d, index, weight_decay, gradient, hessian, data, work, out)
+    # Central differences at two steps, extrapolated: the fourth order.
+    coarse, fine = (
+        (numpy_velocity(y - h * d) - numpy_velocity(y + h * d)) / (2 * h) for h in (2e-4, 1e-4)
+    )
+    exact = (4 * fine - coarse) / 3
+    assert np.abs(out - exact).max() < 1e-6 * (1 + np.abs(exact).max())
+    A = network.end_to_end(weights).ravel()
+    assert np.allclose(work[: A.size], A, rtol=1e-11, atol=1e-11 * np.abs(A).max())
+
+
 def test_nothing_is_written_beyond_the_scratch_array():
     """The products do not check bounds: the length of the scratch array has to be right."""
     for widths in (
@@ -56,7 +88,7 @@ def test_nothing_is_written_beyond_the_scratch_array():
         cost = P.random_costs(max(widths[-1], 2), widths[0], rng)[0]
         widths = (*widths[:-1], max(widths[-1], 2))
         weights = tuple(rng.standard_normal(shape) for shape in zip(widths[1:], widths, strict=False))
-        system = System.of(Problem(cost, weights, 0.0), form.ALL["weights"])
+        system = System.of(Problem(cost, weights, 0.0), form.ALL["weights"], curvature=True)
         size = len(system.arguments[-1])
         guarded = np.full(size + 64, 7.0)
         arguments = (*system.arguments[:-1], guarded[:size])
@@ -69,3 +101,9 @@ def test_nothing_is_written_beyond_the_scratch_array():
                 kernel(*arguments, system.state, out[:written], np.empty(3))
             assert (guarded[size:] == 7.0).all()
             assert (out[written:] == 7.0).all()
+        gradient, _, product, hessian = system.kernels[3:]
+        out = np.full(len(system.state) + 64, 7.0)
+        _, index, _, data, work = arguments
+        product(system.state, system.state, index, 0.0, gradient, hessian, data, work, out[:-64])
+        assert (guarded[size:] == 7.0).all()
+        assert (out[-64:] == 7.0).all()

@@ -10,8 +10,9 @@ from itertools import pairwise
 
 import numpy as np
 
-from ..core import runge_kutta as rk
-from ..tableaux import Tableau
+from ..core import loop, steps
+from ..core.compile import pointers
+from ..method import Method
 from ..typing import Array
 from .system import System, record
 
@@ -24,11 +25,32 @@ EXTREMA = 4096
 AT_REST = -1  # what `look` is told where the state moves no more
 
 STATUS = {
-    rk.FINISHED: "finished",
-    rk.UNDERFLOW: "underflow",
-    rk.NOT_FINITE: "not_finite",
-    rk.COST: "cost",
+    loop.FINISHED: "finished",
+    loop.UNDERFLOW: "underflow",
+    loop.NOT_FINITE: "not_finite",
+    loop.COST: "cost",
 }
+
+
+STIFF_FROM = 3.0  # times the bound of stability: what a step must be worth for a stiff method
+CALM_BELOW = 3.0  # step times spectral radius at which explicit methods are as good
+
+
+class Stepping:
+    """One method at work on one system: its compiled functions and arrays."""
+
+    def __init__(self, method: Method, system: System, blocks: Array) -> None:
+        n, widths = len(system.state), system.problem.widths
+        self.method = method
+        self.kernels = method.kernels()  # kept alive: the loop knows their addresses only
+        self.K = np.zeros((method.rows, n))
+        tables = (method.table.copy(), method.error.copy(), method.numbers(widths), method.memory(widths))
+        self.tables = (pointers(self.kernels), method.dense.copy(), *tables, blocks)
+        self.room = tuple(np.zeros(n) for _ in range(3))  # new, move, scratch
+
+    def arguments(self, y: Array, carry: Array) -> tuple[Any, ...]:
+        """What the loop is given of the method and the state."""
+        return (*self.tables, y, carry, self.K, *self.room)
 
 
 @dataclass
@@ -36,7 +58,7 @@ class Integration:
     """One run: what goes in, and after `run` what came out."""
 
     system: System
-    tableau: Tableau
+    methods: tuple[Method, ...]  # one, or an explicit one and a stiff one that take turns
     t_span: tuple[float, float]
     rtol: float
     atol: float
@@ -49,22 +71,23 @@ class Integration:
     watch_arc: float = math.inf
 
     def __post_init__(self) -> None:
-        system, tableau = self.system, self.tableau
+        system = self.system
         n, size = len(system.state), system.problem.widths[0] * system.problem.widths[-1]
-        self.y = system.state.copy()
-        self.K = np.zeros((len(tableau.A) + 1, n))
-        self.K[0], self.A, measured, self.broken = system.evaluate(self.y)
+        self.y, self.carry = system.state.copy(), np.zeros(n)
+        self.blocks = system.form.blocks(system.problem)
+        self.steppings: dict[str, Stepping] = {}
+        self.used: list[tuple[str, float, int]] = []  # name, time from which on, steps before
         rows = POINTS if self.times is None else len(self.times)
         self.out_t = np.zeros(rows)
         self.out = np.zeros((rows, n if self.keep_states else size))
         self.measured = np.zeros(1 if self.keep_states else 3 * rows)
         self.extrema = np.zeros((EXTREMA, 3))
-        self.control = record(rk.CONTROL)
+        self.control = record(steps.CONTROL)
         self.control["t"], self.control["end"] = self.t_span
+        velocity, self.A, measured, self.broken = system.evaluate(self.y)
+        self._take(self.methods[0], velocity)
         self.control["rtol"], self.control["atol"] = self.rtol, self.atol
         self.control["cost_goal"], self.control["dissipation_goal"] = self.cost_goal, self.dissipation_goal
-        self.control["last_error"] = 1.0
-        self.control["stability"] = tableau.stability
         self.control["watch_arc"] = self.watch_arc
         self.control["spacing"] = FIRST_SPACING if self.times is None else 0.0
         self.control["scale"] = np.linalg.norm(self.A)
@@ -73,7 +96,24 @@ class Integration:
         self._rate(measured)
         self._save_start(measured)
         self.control["h"] = self.step or self._first_step()
-        self.status = ""
+
+    def _take(self, method: Method, velocity: Array) -> None:
+        """Go on with a method from here."""
+        if method.name not in self.steppings:
+            self.steppings[method.name] = Stepping(method, self.system, self.blocks)
+        self.stepping = self.steppings[method.name]
+        self.stepping.K[0] = velocity
+        c, two = self.control, len(self.methods) == 2
+        c["last_error"], c["rejected_last"], c["in_a_row"] = 1.0, 0, 0
+        c["stability"] = method.stability
+        c["stiff_from"] = STIFF_FROM if two and method is self.methods[0] else 0.0
+        c["calm_below"] = CALM_BELOW if two and method is self.methods[1] else 0.0
+        self.used.append((method.name, self.t, self.count("steps")))
+
+    @property
+    def velocity(self) -> Array:
+        """Velocity at the point reached."""
+        return self.stepping.K[0]
 
     def _rate(self, measured: Array) -> None:
         _, objective, dissipation = measured
@@ -94,13 +134,13 @@ class Integration:
 
     def _first_step(self) -> float:
         """A step in which no layer changes by more than a fraction of itself that suits the tolerance."""
-        blocks = self.system.form.blocks(self.system.problem)
-        sizes = [(np.abs(self.y[a:b]).max(), np.abs(self.K[0, a:b]).max()) for a, b in pairwise(blocks)]
+        parts = [slice(a, b) for a, b in pairwise(self.blocks)]
+        sizes = [(np.abs(self.y[part]).max(), np.abs(self.velocity[part]).max()) for part in parts]
         ratios = [y / v for y, v in sizes if y > 0 and 0 < v < np.inf]
         largest = self.t_span[1] - self.t_span[0]
         if not ratios:
             return min(largest, 1e-6)
-        return float(min(largest, 0.1 * self.rtol ** (1 / self.tableau.error_exponent) * min(ratios)))
+        return float(min(largest, 0.1 * self.rtol ** (1 / self.stepping.method.error_exponent) * min(ratios)))
 
     @property
     def t(self) -> float:
@@ -108,58 +148,45 @@ class Integration:
         return float(self.control["t"][0])
 
     def count(self, name: str) -> int:
-        """A counter of the loop: steps, rejected, nfev, saved, extrema."""
+        """A counter of the loop: steps, rejected, nfev, products, factorisations, saved, extrema."""
         return int(self.control[name][0])
 
     def run(self, look: Callable[[Integration, int], str], report: Callable[[float, str], None]) -> str:
         """Integrate until something ends it; `look` is asked at every stop that is not an end: "" means go on."""
         if self.broken:
             return self.broken
-        if not (np.isfinite(self.K[0]).all() and np.isfinite(self.control["objective"][0])):
+        if not (np.isfinite(self.velocity).all() and np.isfinite(self.control["objective"][0])):
             return "not_finite"
         if self.control["cost"][0] <= self.cost_goal:
             return "cost"
-        if not self.K[0].any():
+        if not self.velocity.any():
             return "finished" if self._stand_still() else "stationary"
-        if self.control["dissipation"][0] <= self.dissipation_goal and (status := look(self, rk.GRADIENT)):
+        if self.control["dissipation"][0] <= self.dissipation_goal and (status := look(self, loop.GRADIENT)):
             return status
-        solve = rk.compiled_solve()
-        tableau, blocks = self.tableau, self.system.form.blocks(self.system.problem)
+        solve = loop.compiled_solve()
         direction = np.cos(np.arange(len(self.y)) ** 2 * 1.0)  # no mode is orthogonal to this
         direction /= np.linalg.norm(direction)
-        arguments = (
-            *(
-                tableau.A.copy(),
-                tableau.error.copy(),
-                tableau.dense.copy(),
-                tableau.stages,
-                tableau.error_exponent,
-            ),
-            *(blocks, self.y, self.K, np.empty_like(self.y), np.empty_like(self.y), direction, self.A),
-            *(
-                np.empty(0) if self.times is None else self.times,
-                self.out_t,
-                self.out,
-                self.measured,
-                self.extrema,
-            ),
-            *(int(self.keep_states), self.control),
-        )
+        times = np.empty(0) if self.times is None else self.times
+        outputs = (times, self.out_t, self.out, self.measured, self.extrema, int(self.keep_states))
         budget = max(1, min(500, 2_000_000 // len(self.y)))
         while True:
             room = self.max_steps - self.count("steps") - self.count("rejected")
             if room <= 0:
                 return "max_steps"
             before = time.perf_counter()
-            code = self.system.call(solve, *arguments, min(budget, room))
+            arguments = (*self.stepping.arguments(self.y, self.carry), direction, self.A, *outputs)
+            code = self.system.call(solve, *arguments, self.control, min(budget, room))
             if isinstance(code, str):
                 return code
             if code in STATUS:
                 return STATUS[code]
-            if code != rk.RUNNING and (status := look(self, code)):
+            if code in (loop.STIFF, loop.CALM):
+                self._take(self.methods[code == loop.STIFF], self.velocity)
+                continue
+            if code != loop.RUNNING and (status := look(self, code)):
                 return status
             seconds = time.perf_counter() - before
-            if code == rk.RUNNING:
+            if code == loop.RUNNING:
                 if self._moves_no_more() and (status := look(self, AT_REST)):
                     return "finished" if self._stand_still() else status
                 budget = max(1, int(budget * min(4.0, LOOK_SECONDS / max(seconds, 1e-6))))
@@ -168,7 +195,7 @@ class Integration:
     def _moves_no_more(self) -> bool:
         """Whether a time constant of the fastest mode moves the state by less than rounding."""
         radius = float(self.control["radius"][0])
-        return bool(np.linalg.norm(self.K[0]) <= 1e-14 * radius * np.linalg.norm(self.y))
+        return bool(np.linalg.norm(self.velocity) <= 1e-14 * radius * np.linalg.norm(self.y))
 
     def _stand_still(self) -> bool:
         """A start that does not move has reached the end of a finite span."""

@@ -27,10 +27,11 @@ class System:
     arguments: tuple[Any, ...]  # pointers, index, weight_decay, data, work
 
     @staticmethod
-    def of(problem: Problem, form: Any) -> System:
-        """Enter the form and compile what is not compiled."""
+    def of(problem: Problem, form: Any, curvature: bool = False) -> System:
+        """Enter the form and compile what is not compiled; products with the Hessian only where they are asked for."""
         value, gradient = problem.cost.kernels()
-        kernels = (*form.kernels(), gradient, value)
+        second = (form.product_kernel(), problem.cost.hessian_kernel()) if curvature else (None, None)
+        kernels = (*form.kernels(), gradient, value, *second)
         index = np.array(problem.widths, dtype=np.int64)
         work = np.zeros(form.work_size(problem.widths))
         arguments = (pointers(kernels), index, problem.weight_decay, problem.cost.data, work)

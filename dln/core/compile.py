@@ -33,9 +33,12 @@ __all__ = [
     "integers",
     "matrix",
     "gradient_of",
+    "hessian_of",
+    "kernel_at",
     "measure_of",
     "plain_records",
     "pointers",
+    "product_of",
     "read_of",
     "record",
     "summing",
@@ -67,8 +70,22 @@ VELOCITY = void(vector, integers, float64, types.FunctionType(GRADIENT), vector,
 # out = cost, objective, dissipation (= -d objective/dt)
 MEASURE = void(vector, vector, integers, float64, types.FunctionType(VALUE), vector, vector, vector)
 READ = void(vector, integers, vector, vector)  # (state, index, work, out): A from the state
+HESSIAN = void(vector, vector, int64, int64, vector, vector)  # (A, D, rows, columns, data, out): C''(A)[D] into out
+# (state, direction, index, weight_decay, gradient, hessian, data, work, out): the Hessian of the objective times a direction
+PRODUCT = void(
+    *(vector, vector, integers, float64),
+    *(types.FunctionType(GRADIENT), types.FunctionType(HESSIAN), vector, vector, vector),
+)
 
-SIGNATURES = {"velocity": VELOCITY, "measure": MEASURE, "read": READ, "gradient": GRADIENT, "value": VALUE}
+SIGNATURES = {
+    "velocity": VELOCITY,
+    "measure": MEASURE,
+    "read": READ,
+    "gradient": GRADIENT,
+    "value": VALUE,
+    "product": PRODUCT,
+    "hessian": HESSIAN,
+}
 
 # What every outer loop is given of the problem: its kernels and their data.
 SYSTEM = (
@@ -81,11 +98,11 @@ SYSTEM = (
 
 
 def pointers(kernels: Sequence[Callable[..., Any]]) -> tuple[Any, ...]:
-    """Addresses of compiled kernels, in the order of `SIGNATURES`, each with the one signature it was compiled for.
+    """Addresses of compiled kernels, each with the one signature it was compiled for; 0 for None.
 
     A function pointer that Python hands over as a function costs 20 microseconds at every call, an address nothing.
     """
-    return tuple(kernels) if config.DISABLE_JIT else tuple(_address(kernel) for kernel in kernels)
+    return tuple(kernels) if config.DISABLE_JIT else tuple(0 if kernel is None else _address(kernel) for kernel in kernels)
 
 
 @functools.lru_cache(maxsize=256)
@@ -94,12 +111,11 @@ def _address(kernel: Any) -> int:
     return int(result.library.get_pointer_to_function(result.fndesc.llvm_func_name))
 
 
-def _kernel_at(name: str) -> Any:
-    """Function of compiled code that turns the tuple of addresses into one kernel."""
-    position = list(SIGNATURES).index(name)
+def kernel_at(position: int, signature: Any) -> Any:
+    """Function of compiled code that turns a tuple of addresses into the kernel at one position."""
     if config.DISABLE_JIT:
         return lambda system: system[position]
-    kind = types.FunctionType(SIGNATURES[name])
+    kind = types.FunctionType(signature)
 
     @intrinsic  # type: ignore[untyped-decorator]
     def kernel(typing: Any, system: Any) -> Any:
@@ -114,7 +130,9 @@ def _kernel_at(name: str) -> Any:
     return kernel
 
 
-velocity_of, measure_of, read_of, gradient_of, value_of = (_kernel_at(name) for name in SIGNATURES)
+velocity_of, measure_of, read_of, gradient_of, value_of, product_of, hessian_of = (
+    kernel_at(position, signature) for position, signature in enumerate(SIGNATURES.values())
+)
 
 
 def record(dtype: Any) -> Any:
@@ -142,7 +160,7 @@ def compiled(function: Callable[..., Any], signature: Any, cache: bool = True) -
     """Machine code of `function` for a signature (or the name of one), from the disk cache where it is there."""
     if config.DISABLE_JIT:
         return function
-    flags = SUMS if signature in ("value", "gradient") else FLAGS  # costs are sums
+    flags = SUMS if signature in ("value", "gradient", "hessian") else FLAGS  # costs are sums
     if isinstance(signature, str):
         signature = SIGNATURES[signature]
     with _numba_cache_in(cache_folder()):

@@ -16,6 +16,8 @@ from .compile import FLAGS, GRADIENT, PACKAGE, VALUE, compiled, matrix
 
 __all__ = ["CustomKernels"]
 
+DIFFERENCE = 6e-6
+
 _VALUE_CALL = ctypes.CFUNCTYPE(ctypes.c_double, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
 _GRADIENT_CALL = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p)
 
@@ -25,6 +27,7 @@ class CustomKernels:
 
     def __init__(self, value: Callable[..., Any], gradient: Callable[..., Any]) -> None:
         self._failure: BaseException | None = None
+        self._hessian: Any = None
         if numba.config.DISABLE_JIT:
             self.value, self.gradient = self._plain(value, gradient)
             return
@@ -37,6 +40,12 @@ class CustomKernels:
             text = f"this Custom cost cannot be compiled and runs as Python, which is slower ({reason})"
             warnings.warn(text, stacklevel=_depth_within_package())
             self.value, self.gradient = self._call_back(value, gradient)
+
+    def hessian(self) -> Callable[..., Any]:
+        """Central difference of the gradient, with the step of `Custom.hessian_vector`."""
+        if self._hessian is None:
+            self._hessian = _difference(self.gradient)
+        return self._hessian
 
     def take_failure(self) -> BaseException | None:
         """The exception that a function raised, once."""
@@ -114,6 +123,19 @@ def _compile(value: Callable[..., Any], gradient: Callable[..., Any]) -> tuple[A
                 out[i * columns + j] = data[0] * G[i, j]
 
     return compiled(value_kernel, VALUE, cache=False), compiled(gradient_kernel, GRADIENT, cache=False)
+
+
+def _difference(gradient: Callable[..., Any]) -> Callable[..., Any]:
+    def hessian_kernel(A, D, rows, columns, data, out):  # type: ignore[no-untyped-def]
+        length, size = np.sqrt(np.sum(A * A)), np.sqrt(np.sum(D * D))
+        step = DIFFERENCE * max(1.0, length) / max(size, 1e-300)
+        no_batch, behind = np.empty(0, np.int64), np.empty(out.size)
+        gradient(A + step * D, rows, columns, data, no_batch, out)
+        gradient(A - step * D, rows, columns, data, no_batch, behind)
+        for i in range(out.size):
+            out[i] = (out[i] - behind[i]) / (2.0 * step)
+
+    return compiled(hessian_kernel, "hessian", cache=False)
 
 
 def _depth_within_package() -> int:

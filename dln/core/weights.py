@@ -1,22 +1,25 @@
-"""Velocity of the flow in the weights themselves: the layers one after the other, row by row, in one flat state."""
+"""Velocity and curvature in the weights themselves: the layers one after the other, row by row, in one flat state."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from .compile import helper, inlined, summing
 from .vectors import multiply, multiply_tn, transpose
 from .views import vector_at
 
-__all__ = ["measure", "read", "velocity", "work_size"]
+__all__ = ["measure", "product", "read", "velocity", "work_size"]
 
 
 def work_size(widths: Any) -> int:
-    """Length of the scratch array: A, its gradient, then the products of one of the two sides."""
+    """Length of the scratch array: A, its gradient, then the products of one of the two sides, or of the Hessian."""
     n_0, n_L, widest = widths[0], widths[-1], max(widths)
     right = n_0 * (3 * widest + sum(widths[2:-1]))
     left = n_L * (3 * widest + sum(widths[1:-2]))
-    return int(2 * n_0 * n_L + max(right, left))
+    pairs = 2 * n_0 * n_L + n_0 * (7 * widest + 2 * sum(widths[1:]))
+    return int(2 * n_0 * n_L + max(right, left, pairs))
 
 
 @helper
@@ -137,6 +140,71 @@ def velocity(state, index, weight_decay, gradient, data, batch, work, out):  # t
     if weight_decay != 0.0:
         for i in range(state.size):
             out[i] -= weight_decay * state[i]
+
+
+@helper
+def _split(pairs, start, rows, columns, right, out, to):  # type: ignore[no-untyped-def]
+    """The left or the right half of a matrix [X | Y] with two times `columns` columns."""
+    for i in range(rows):
+        for j in range(columns):
+            out[to + i * columns + j] = pairs[start + (2 * i + right) * columns + j]
+
+
+@helper
+def _join(X, x, rows, columns, right, pairs, start, added):  # type: ignore[no-untyped-def]
+    """X into one half of [X | Y], or (added = 1) added to what is there."""
+    for i in range(rows):
+        for j in range(columns):
+            to = start + (2 * i + right) * columns + j
+            pairs[to] = X[x + i * columns + j] + (pairs[to] if added == 1 else 0.0)
+
+
+def product(state, direction, index, weight_decay, gradient, hessian, data, work, out):  # type: ignore[no-untyped-def]
+    r"""Hessian of the objective times a direction: the derivative of dC/dW_l = R_l F_{l-1}^T + weight_decay W_l.
+
+    F_l = W_l F_{l-1} and R_{l-1} = W_l^T R_l, R_L = G, travel beside their derivatives, as the pairs [dF | F] and
+    [R | dR], so that dR F^T + R dF^T is one product. A is left at the head of work.
+    """
+    depth, n_0, n_L = index.size - 1, index[0], index[index.size - 1]
+    ends, widest = n_L * n_0, _widest(index)
+    # work: A, G, dA, C''(A)[dA]; two places for [R | dR], one for [dF | F]^T, one for half a pair; then [dF | F]_1 ..
+    pair = 2 * n_0 * widest
+    place, turned, half, forward = 4 * ends, 4 * ends + 2 * pair, 4 * ends + 3 * pair, 4 * ends + 7 * n_0 * widest
+    rows, start, here = index[1], 0, forward
+    _join(direction, 0, rows, n_0, 0, work, here, 0)
+    _join(state, 0, rows, n_0, 1, work, here, 0)
+    for l in range(2, depth + 1):
+        start += rows * index[l - 2]
+        columns, rows = rows, index[l]
+        before, here = here, here + 2 * n_0 * columns
+        multiply(state, start, work, before, work, here, rows, columns, 2 * n_0)
+        _split(work, before, columns, n_0, 1, work, half)
+        multiply(direction, start, work, half, work, place, rows, columns, n_0)
+        _join(work, place, rows, n_0, 0, work, here, 1)
+    _split(work, here, n_L, n_0, 1, work, 0)
+    _split(work, here, n_L, n_0, 0, work, 2 * ends)
+    A, G = vector_at(work, 0, ends), vector_at(work, ends, ends)
+    dA, dG = vector_at(work, 2 * ends, ends), vector_at(work, 3 * ends, ends)
+    gradient(A, n_L, n_0, data, np.empty(0, np.int64), G)
+    hessian(A, dA, n_L, n_0, data, dG)
+    _join(work, ends, n_L, n_0, 0, work, place, 0)
+    _join(work, 3 * ends, n_L, n_0, 1, work, place, 0)
+    for l in range(depth, 1, -1):
+        rows, columns = index[l], index[l - 1]
+        here -= 2 * n_0 * columns
+        transpose(work, here, work, turned, columns, 2 * n_0)
+        multiply(work, place, work, turned, out, start, rows, 2 * n_0, columns)
+        after = 8 * ends + pair - place  # the other of the two places
+        multiply_tn(state, start, work, place, work, after, columns, rows, 2 * n_0)
+        _split(work, place, rows, n_0, 0, work, half)
+        multiply_tn(direction, start, work, half, work, turned, columns, rows, n_0)
+        _join(work, turned, columns, n_0, 1, work, after, 1)
+        place = after
+        start -= columns * index[l - 2]
+    _split(work, place, index[1], n_0, 1, out, 0)
+    if weight_decay != 0.0:
+        for i in range(state.size):
+            out[i] += weight_decay * direction[i]
 
 
 @summing

@@ -17,7 +17,7 @@ from .. import checks, costs, files, inits
 from ..flow import gradient_flow
 from ..problem import Until
 from ..saddles import Saddle, find_saddles
-from ..tableaux import ALL as TABLEAUX
+from ..method import ALL as METHODS
 from ..trajectory import Trajectory
 from ..typing import Array
 from . import Outcome
@@ -57,7 +57,7 @@ def options(parser: argparse.ArgumentParser) -> None:
     add(
         "--method",
         default="auto",
-        choices=("auto", *(n for n, m in TABLEAUX.items() if m.adaptive)),
+        choices=("auto", *(n for n, m in METHODS.items() if m.adaptive)),
         help="integrator",
     )
     add("--rtol", type=float, default=1e-8, help="relative tolerance of a step (default 1e-8)")

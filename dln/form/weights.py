@@ -43,6 +43,13 @@ class Weights:
 
         return weights.work_size(widths)
 
+    def product_kernel(self) -> Callable[..., Any]:
+        """Compiled product with the Hessian."""
+        from ..core import weights
+        from ..core.compile import compiled
+
+        return compiled(weights.product, "product")
+
     def kernels(self) -> tuple[Callable[..., Any], ...]:
         """Compiled velocity, measure and read."""
         from ..core import weights

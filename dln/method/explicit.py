@@ -12,19 +12,21 @@ Fractions ``p / q`` are exact in the source and rounded once.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
-from .typing import Array
+from ..typing import Array
+from .base import Method, frozen
 
 __all__ = ["Tableau", "ALL"]
 
 
 @dataclass(frozen=True, eq=False)
-class Tableau:
+class Tableau(Method):
     r"""Coefficients of one explicit Runge-Kutta method with error estimate and dense output.
 
     The tables are copied to C-contiguous float64 that cannot be written to.
@@ -81,11 +83,10 @@ class Tableau:
 
     def __post_init__(self) -> None:
         for table in ("A", "error", "dense"):
-            frozen = np.array(getattr(self, table), dtype=np.float64, order="C")
-            if frozen.ndim != 2 or not np.isfinite(frozen).all():
-                raise ValueError(f"`{table}` must be a finite matrix, got {frozen!r}.")
-            frozen.setflags(write=False)
-            object.__setattr__(self, table, frozen)
+            values = frozen(getattr(self, table))
+            if values.ndim != 2 or not np.isfinite(values).all():
+                raise ValueError(f"`{table}` must be a finite matrix, got {values!r}.")
+            object.__setattr__(self, table, values)
         S, s = len(self.A), self.stages
         if self.A.shape != (S, S) or not 0 < s < S or self.A[np.triu_indices(S)].any():
             rule = f"strictly lower triangular with rows for {s} stages and b"
@@ -118,9 +119,17 @@ class Tableau:
         return float(x[np.argmax(np.abs(R(-x)) > 1.0 + 1e-12) - 1])
 
     @property
-    def adaptive(self) -> bool:
-        """Whether the method estimates its error and may choose its steps."""
-        return len(self.error) > 0
+    def table(self) -> Array:
+        """The rows of A."""
+        return self.A
+
+    def kernels(self) -> tuple[Callable[..., Any], Callable[..., Any]]:
+        """Compiled `step` and `complete`."""
+        from ..core import explicit
+        from ..core.compile import compiled
+        from ..core.steps import STEP
+
+        return compiled(explicit.step, STEP), compiled(explicit.complete, STEP)
 
 
 def _table(rows: Sequence[Sequence[float] | Mapping[int, float]], columns: int) -> Array:
@@ -316,4 +325,4 @@ DOP853 = Tableau(
 )
 # fmt: on
 
-ALL: dict[str, Tableau] = {method.name: method for method in (EULER, RK4, BS3, TSIT5, DOPRI5, DOP853)}
+ALL = {method.name: method for method in (EULER, RK4, BS3, TSIT5, DOPRI5, DOP853)}
