@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
@@ -32,21 +33,33 @@ STATUS = {
 }
 
 
-STIFF_FROM = 3.0  # times the bound of stability: what a step must be worth for a stiff method
-CALM_BELOW = 3.0  # step times spectral radius at which explicit methods are as good
+LARGEST_RTOL = 0.1  # above, errors of a step would be as large as the layer
+# Relative turn of the velocity in the longest stable step from which a stiff method is due.
+STIFF_BELOW = 0.015
+CALM_BELOW = 40.0  # step times spectral radius at which explicit methods are as good
+# Steps in a row of which that holds before another method is taken; more after a stiff one that did not pay.
+LONG_STIFF, LONG_CALM, PAYS = 8, 2, 20
+
+
+@functools.cache
+def _kernels(form: Any, family: type[Method]) -> tuple[Any, ...]:
+    """What the loop calls, found at once: the hash of a signature takes 30 microseconds."""
+    return tuple(form.loop_kernels(family))
 
 
 class Stepping:
     """One method at work on one system: its compiled functions and arrays."""
 
     def __init__(self, method: Method, system: System, blocks: Array) -> None:
-        n, widths = len(system.state), system.problem.widths
+        form, problem = system.form, system.problem
+        n, m, widths = len(system.state), form.velocity_size(problem), problem.widths
         self.method = method
-        self.kernels = method.kernels()  # kept alive: the loop knows their addresses only
-        self.K = np.zeros((method.rows, n))
+        self.kernels = _kernels(form, type(method))  # kept alive: the loop knows their addresses only
+        self.K = np.zeros((method.rows, m))
         tables = (method.table.copy(), method.error.copy(), method.numbers(widths), method.memory(widths))
         self.tables = (pointers(self.kernels), method.dense.copy(), *tables, blocks)
-        self.room = tuple(np.zeros(n) for _ in range(3))  # new, move, scratch
+        move, scratch = (n, n) if form.compensated else (0, 2 * m)
+        self.room = (np.zeros(n), np.zeros(move), np.zeros(scratch))  # new, move, scratch
 
     def arguments(self, y: Array, carry: Array) -> tuple[Any, ...]:
         """What the loop is given of the method and the state."""
@@ -73,10 +86,12 @@ class Integration:
     def __post_init__(self) -> None:
         system = self.system
         n, size = len(system.state), system.problem.widths[0] * system.problem.widths[-1]
-        self.y, self.carry = system.state.copy(), np.zeros(n)
+        self.y = system.state  # which the run moves
+        self.carry = np.zeros(n if system.form.compensated else 0)
         self.blocks = system.form.blocks(system.problem)
         self.steppings: dict[str, Stepping] = {}
         self.used: list[tuple[str, float, int]] = []  # name, time from which on, steps before
+        self.wait = LONG_STIFF
         rows = POINTS if self.times is None else len(self.times)
         self.out_t = np.zeros(rows)
         self.out = np.zeros((rows, n if self.keep_states else size))
@@ -86,7 +101,7 @@ class Integration:
         self.control["t"], self.control["end"] = self.t_span
         velocity, self.A, measured, self.broken = system.evaluate(self.y)
         self._take(self.methods[0], velocity)
-        self.control["rtol"], self.control["atol"] = self.rtol, self.atol
+        self.control["rtol"], self.control["atol"] = min(self.rtol, LARGEST_RTOL), self.atol
         self.control["cost_goal"], self.control["dissipation_goal"] = self.cost_goal, self.dissipation_goal
         self.control["watch_arc"] = self.watch_arc
         self.control["spacing"] = FIRST_SPACING if self.times is None else 0.0
@@ -104,9 +119,16 @@ class Integration:
         self.stepping = self.steppings[method.name]
         self.stepping.K[0] = velocity
         c, two = self.control, len(self.methods) == 2
-        c["last_error"], c["rejected_last"], c["in_a_row"] = 1.0, 0, 0
+        c["last_error"], c["last_h"], c["rejected_last"], c["in_a_row"] = 1.0, 0.0, 0, 0
         c["stability"] = method.stability
-        c["stiff_from"] = STIFF_FROM if two and method is self.methods[0] else 0.0
+        if two and method is self.methods[0] and self.used:
+            self.wait = (
+                LONG_STIFF
+                if self.count("steps") - self.used[-1][2] >= PAYS
+                else min(2 * self.wait, 16 * LONG_STIFF)
+            )
+        c["patience"] = self.wait if method is self.methods[0] else LONG_CALM
+        c["stiff_below"] = STIFF_BELOW if two and method is self.methods[0] else 0.0
         c["calm_below"] = CALM_BELOW if two and method is self.methods[1] else 0.0
         self.used.append((method.name, self.t, self.count("steps")))
 
@@ -134,8 +156,7 @@ class Integration:
 
     def _first_step(self) -> float:
         """A step in which no layer changes by more than a fraction of itself that suits the tolerance."""
-        parts = [slice(a, b) for a, b in pairwise(self.blocks)]
-        sizes = [(np.abs(self.y[part]).max(), np.abs(self.velocity[part]).max()) for part in parts]
+        sizes = self.system.form.sizes(self.y, self.velocity, self.system.problem)
         ratios = [y / v for y, v in sizes if y > 0 and 0 < v < np.inf]
         largest = self.t_span[1] - self.t_span[0]
         if not ratios:
@@ -159,13 +180,13 @@ class Integration:
             return "not_finite"
         if self.control["cost"][0] <= self.cost_goal:
             return "cost"
-        if not self.velocity.any():
+        factored = not self.system.form.compensated  # factors may be there without a velocity
+        if self.control["dissipation"][0] == 0.0 and (factored or not self.velocity.any()):
             return "finished" if self._stand_still() else "stationary"
         if self.control["dissipation"][0] <= self.dissipation_goal and (status := look(self, loop.GRADIENT)):
             return status
         solve = loop.compiled_solve()
-        direction = np.cos(np.arange(len(self.y)) ** 2 * 1.0)  # no mode is orthogonal to this
-        direction /= np.linalg.norm(direction)
+        direction = self.system.form.direction(self.system.problem)
         times = np.empty(0) if self.times is None else self.times
         outputs = (times, self.out_t, self.out, self.measured, self.extrema, int(self.keep_states))
         budget = max(1, min(500, 2_000_000 // len(self.y)))
@@ -195,7 +216,8 @@ class Integration:
     def _moves_no_more(self) -> bool:
         """Whether a time constant of the fastest mode moves the state by less than rounding."""
         radius = float(self.control["radius"][0])
-        return bool(np.linalg.norm(self.velocity) <= 1e-14 * radius * np.linalg.norm(self.y))
+        speed = math.sqrt(self.control["dissipation"][0])
+        return bool(speed <= 1e-14 * radius * np.linalg.norm(self.y))
 
     def _stand_still(self) -> bool:
         """A start that does not move has reached the end of a finite span."""

@@ -39,7 +39,7 @@ class System:
 
     def evaluate(self, state: Array) -> tuple[Array, Array, Array, str]:
         """Velocity, end-to-end matrix (flat), (cost, objective, dissipation) at a state, and "" or what went wrong."""
-        out, result = np.full_like(state, np.nan), np.full(3, np.nan)
+        out, result = np.full(self.form.velocity_size(self.problem), np.nan), np.full(3, np.nan)
         status = self.call(compiled_evaluate(), state, out, result)
         widths = self.problem.widths
         return out, self.arguments[-1][: widths[0] * widths[-1]].copy(), result, str(status or "")

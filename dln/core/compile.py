@@ -70,8 +70,10 @@ VELOCITY = void(vector, integers, float64, types.FunctionType(GRADIENT), vector,
 # out = cost, objective, dissipation (= -d objective/dt)
 MEASURE = void(vector, vector, integers, float64, types.FunctionType(VALUE), vector, vector, vector)
 READ = void(vector, integers, vector, vector)  # (state, index, work, out): A from the state
-HESSIAN = void(vector, vector, int64, int64, vector, vector)  # (A, D, rows, columns, data, out): C''(A)[D] into out
-# (state, direction, index, weight_decay, gradient, hessian, data, work, out): the Hessian of the objective times a direction
+HESSIAN = void(
+    vector, vector, int64, int64, vector, vector
+)  # (A, D, rows, columns, data, out): C''(A)[D] into out
+# (state, direction, index, weight_decay, gradient, hessian, data, work, out): Hessian times a direction
 PRODUCT = void(
     *(vector, vector, integers, float64),
     *(types.FunctionType(GRADIENT), types.FunctionType(HESSIAN), vector, vector, vector),
@@ -102,7 +104,11 @@ def pointers(kernels: Sequence[Callable[..., Any]]) -> tuple[Any, ...]:
 
     A function pointer that Python hands over as a function costs 20 microseconds at every call, an address nothing.
     """
-    return tuple(kernels) if config.DISABLE_JIT else tuple(0 if kernel is None else _address(kernel) for kernel in kernels)
+    return (
+        tuple(kernels)
+        if config.DISABLE_JIT
+        else tuple(0 if kernel is None else _address(kernel) for kernel in kernels)
+    )
 
 
 @functools.lru_cache(maxsize=256)

@@ -1,8 +1,9 @@
 """The one loop of every integrator: step sizes, dense output, extrema of the rate, reasons to stop.
 
 The loop knows no particular method, form or cost: a method is two functions and its tables (`steps`), a form three
-functions, a cost two. It runs a bounded number of steps and returns a status, so that its caller can show progress,
-look at the state, change the method and be interrupted; all that it knows stands in arrays and in one record.
+functions (and two more where its velocities are factors), a cost two. It runs a bounded number of steps and returns a
+status, so that its caller can show progress, look at the state, change the method and be interrupted; all that it
+knows stands in arrays and in one record.
 """
 
 from __future__ import annotations
@@ -25,17 +26,39 @@ from .compile import (
     vector,
     velocity_of,
 )
-from .steps import ARGUMENTS, CLOSING, EXPONENT, METHOD, complete_of, copy, norm, step_of
+from .steps import (
+    ARGUMENTS,
+    AT_REST,
+    CLOSING,
+    EXPONENT,
+    METHOD,
+    between_of,
+    complete_of,
+    copy,
+    difference,
+    norm,
+    radius_of,
+    step_of,
+)
 from .vectors import combine
 from .views import vector_at
 
-__all__ = ["RUNNING", "FINISHED", "UNDERFLOW", "NOT_FINITE", "COST", "GRADIENT", "WATCH", "STIFF", "CALM", "solve"]
+__all__ = [
+    "RUNNING",
+    "FINISHED",
+    "UNDERFLOW",
+    "NOT_FINITE",
+    "COST",
+    "GRADIENT",
+    "WATCH",
+    "STIFF",
+    "CALM",
+    "solve",
+]
 
 RUNNING, FINISHED, UNDERFLOW, NOT_FINITE, COST, GRADIENT, WATCH, STIFF, CALM = range(9)
 
-SAFETY, SHRINK, GROW = 0.9, 0.2, 5.0
-# PI control (Gustafsson): h <- h * SAFETY * error^(-PROPORTIONAL/q) * last_error^(INTEGRAL/q)
-PROPORTIONAL, INTEGRAL = 0.7, 0.4
+SAFETY, SHRINK, GROW = 0.8, 0.2, 5.0
 # A turn of log(rate) counts once the rate has moved by the factor e^TURN away from its extreme ...
 TURN = 0.5
 # ... and, for a minimum, once the objective has fallen by this fraction of itself since (else it was rounding).
@@ -45,10 +68,10 @@ RATE_ARC = 0.05
 MOST_A_STEP = 50  # outputs
 # Once a mode is fitted an explicit step is bounded by stability. It is kept at this share of the bound: beyond it the
 # fitted mode is amplified from rounding up to the tolerance, and the polynomial of the dense output amplifies that.
-STABLE = 0.97
+STABLE, NEAR = 0.97, 0.4
 WATCHED, LOOK_OFTEN, LOOK_SELDOM = 0.3, 4, 10  # the spectral radius is followed where it matters, in steps
 POWER_STEP = 1e-6
-CERTAIN = 8  # steps in a row that show that another kind of method is due
+LONGEST = 1e12  # step times spectral radius
 
 SIGNATURE = int64(
     *SYSTEM,
@@ -120,7 +143,7 @@ def _rate(c, result):  # type: ignore[no-untyped-def]
 
 @helper
 def _write_outputs(  # type: ignore[no-untyped-def]
-    system, index, weight_decay, data, work, complete, dense,
+    system, index, weight_decay, data, work, method, dense,
     table, error, numbers, memory, blocks, y, carry, K, new, move, scratch, control, h,
     t_new, arc, times, out_t, out, measured, keep_states, weights, result,
 ):  # fmt: skip
@@ -139,7 +162,10 @@ def _write_outputs(  # type: ignore[no-untyped-def]
         return
     velocity, measure, read = velocity_of(system), measure_of(system), read_of(system)
     gradient, value = gradient_of(system), value_of(system)
+    complete = complete_of(method)
+    between = between_of(method)
     rows, n, size, no_batch = dense.shape[0], y.size, out.shape[1], np.empty(0, np.int64)
+    factored = carry.size == 0
     if not by_arc or count > 1:
         complete(
             system, index, weight_decay, data, work, table, error, numbers, memory,
@@ -152,16 +178,25 @@ def _write_outputs(  # type: ignore[no-untyped-def]
         theta = (j + 1.0) / count if by_arc else (times[row] - c.t) / h
         if theta >= 1.0:
             out_t[row] = t_new
-            copy(new, 0, scratch, 0, n)
+            if not factored:
+                copy(new, 0, scratch, 0, n)
         else:
             out_t[row] = c.t + theta * h if by_arc else times[row]
             for i in range(rows):
                 weights[i] = 0.0
                 for d in range(dense.shape[1] - 1, -1, -1):
                     weights[i] = (weights[i] + dense[i, d]) * theta
-            combine(y, K, weights, rows, h, scratch)
+            if not factored:
+                combine(y, K, weights, rows, h, scratch)
         saved = vector_at(out, row * size, size)
-        if keep_states == 1:
+        if factored:
+            c.nfev += between(
+                system, index, weight_decay, data, work, new if theta >= 1.0 else y, K,
+                weights, 0 if theta >= 1.0 else rows, h, saved, keep_states, result,
+            )  # fmt: skip
+            if keep_states == 0:
+                copy(result, 0, measured, 3 * row, 3)
+        elif keep_states == 1:
             copy(scratch, 0, saved, 0, n)
         else:
             spare = vector_at(K, (K.shape[0] - 1) * n, n)
@@ -197,20 +232,21 @@ def solve(  # type: ignore[no-untyped-def]
 
     Before the first call ``K[0]`` is the velocity at ``y`` and ``A`` the end-to-end matrix there, and the record is
     filled. Afterwards ``y``, ``K[0]``, ``A`` belong to ``control.t``; the state itself is ``y + carry``, what y cannot
-    hold being carried along (compensated summation). Outputs go to ``out_t`` and ``out``, at the given `times`, or,
-    where ``control.spacing > 0``, equally spaced in arc length; when the room is used up every second one is dropped
-    and the spacing doubles. A row of ``out`` holds the state or (keep_states = 0) A, in which case ``measured`` takes
-    cost, objective and dissipation.
+    hold being carried along (compensated summation), unless ``carry`` is empty: then velocities are factors. Outputs go
+    to ``out_t`` and ``out``, at the given `times`, or, where ``control.spacing > 0``, equally spaced in arc length;
+    when the room is used up every second one is dropped and the spacing doubles. A row of ``out`` holds the state or
+    (keep_states = 0) A, in which case ``measured`` takes cost, objective and dissipation.
     """
     velocity, measure = velocity_of(system), measure_of(system)
     gradient, value = gradient_of(system), value_of(system)
-    step, complete = step_of(method), complete_of(method)
+    step = step_of(method)
+    radius = radius_of(method)
     c = control[0]
     no_batch = np.empty(0, np.int64)
     weights = np.empty(dense.shape[0])
     result = np.empty(3)
-    n, size, closing, exponent = y.size, A.size, numbers[CLOSING], numbers[EXPONENT]
-    first, last = vector_at(K, 0, n), vector_at(K, closing * n, n)
+    n, m, size, closing, exponent = y.size, K.shape[1], A.size, numbers[CLOSING], numbers[EXPONENT]
+    first, last, factored = vector_at(K, 0, m), vector_at(K, closing * m, m), carry.size == 0
     for _ in range(budget):
         if c.t >= c.end:
             return FINISHED
@@ -225,8 +261,10 @@ def solve(  # type: ignore[no-untyped-def]
             blocks, y, carry, K, new, move, scratch, control, h,
         )  # fmt: skip
         if not ratio <= 1.0:
+            if exponent == 0:
+                return NOT_FINITE
             c.rejected += 1
-            c.rejected_last = 1
+            c.rejected_last += 1
             # an error, or overflow and NaN
             c.h = h * max(SHRINK, SAFETY * ratio ** (-1.0 / exponent)) if ratio < np.inf else 0.1 * h
             continue
@@ -240,10 +278,13 @@ def solve(  # type: ignore[no-untyped-def]
         factor = 1.0
         if exponent > 0:
             ratio = max(ratio, 1e-10)
-            factor = SAFETY * ratio ** (-PROPORTIONAL / exponent) * c.last_error ** (INTEGRAL / exponent)
-            factor = min(max(factor, SHRINK), 1.0 if c.rejected_last == 1 else GROW)
+            factor = SAFETY * ratio ** (-1.0 / exponent)
+            if c.last_h > 0.0:  # Gustafsson: the error grows on as it grew in the last step
+                grown = (c.last_error / ratio) ** (1.0 / exponent) * h / c.last_h
+                factor = min(factor, SAFETY * ratio ** (-1.0 / exponent) * grown)
+            factor = min(max(factor, SHRINK), 1.0 if c.rejected_last > 0 else GROW)
             c.h = h * factor
-            c.last_error = ratio
+            c.last_error, c.last_h = ratio, h
             c.rejected_last = 0
 
         t_new = c.end if h == c.end - c.t else c.t + h
@@ -260,30 +301,44 @@ def solve(  # type: ignore[no-untyped-def]
         c.watched += arc
 
         _write_outputs(
-            system, index, weight_decay, data, work, complete, dense,
+            system, index, weight_decay, data, work, method, dense,
             table, error, numbers, memory, blocks, y, carry, K, new, move, scratch, control, h,
             t_new, arc, times, out_t, out, measured, keep_states, weights, result,
         )  # fmt: skip
-        for i in range(n):
-            carry[i] = move[i] - (new[i] - y[i])
-            y[i] = new[i]
-            first[i] = last[i]
+        turns_slowly = False
+        if c.stiff_below > 0.0:
+            least = max(c.stiff_below * np.sqrt(c.dissipation), 10.0 * AT_REST * c.radius * norm(y, 0, n))
+            turns_slowly = difference(first, last) < least * least
+        if factored:
+            copy(new, 0, y, 0, n)
+            copy(last, 0, first, 0, m)
+        else:
+            for i in range(n):
+                carry[i] = move[i] - (new[i] - y[i])
+                y[i] = new[i]
+                first[i] = last[i]
         c.t = t_new
         if exponent > 0:
             stiff = False
             if c.stability < np.inf:
                 bound = STABLE * c.stability
-                if c.steps % (LOOK_OFTEN if c.h * c.radius > WATCHED * c.stability else LOOK_SELDOM) == 0:
-                    c.radius = _spectral_radius(
-                        velocity, gradient, index, weight_decay, data, no_batch, work,
-                        y, first, direction, scratch, new,
-                    )  # fmt: skip
+                often = LOOK_OFTEN if c.h * c.radius > WATCHED * c.stability else LOOK_SELDOM
+                if c.radius == 0.0 or c.steps % often == 0:
+                    if factored:
+                        c.radius = radius(system, index, weight_decay, data, work, y, K, direction, scratch)
+                    else:
+                        c.radius = _spectral_radius(
+                            velocity, gradient, index, weight_decay, data, no_batch, work,
+                            y, first, direction, scratch, new,
+                        )  # fmt: skip
                     c.nfev += 1
-                wished = h * SAFETY * ratio ** (-1.0 / exponent) * c.radius
-                stiff = c.stiff_from > 0.0 and wished > c.stiff_from * bound
+                # near the bound the error estimate may be rounding, so that steps end a little below it
+                stiff = turns_slowly and h * c.radius > NEAR * bound
                 if c.h * c.radius > bound:
                     c.h = bound / c.radius
-            calm = c.calm_below > 0.0 and c.h * c.radius < c.calm_below
+            else:
+                c.h = min(c.h, LONGEST / c.radius)  # a run at rest would reach the end of all time
+            calm = c.calm_below > 0.0 and c.h <= h and c.h * c.radius < c.calm_below  # and grows no more
             c.in_a_row = c.in_a_row + 1 if stiff or calm else 0
         _record_extrema(c, extrema, t_new)
         if c.cost <= c.cost_goal:
@@ -293,9 +348,9 @@ def solve(  # type: ignore[no-untyped-def]
         if c.watched >= c.watch_arc:
             c.watched = 0.0
             return WATCH
-        if c.in_a_row >= CERTAIN:
+        if c.in_a_row >= c.patience:
             c.in_a_row = 0
-            return STIFF if c.stability < np.inf else CALM
+            return STIFF if c.stiff_below > 0.0 else CALM
     return RUNNING
 
 

@@ -7,20 +7,22 @@ the head of `work`, and returns the ratio of its error to the tolerance (0 for f
 
     y(t + theta h) = y + h sum_i (sum_j dense[i, j] theta^(j+1)) K_i .
 
-The loop that calls them knows no method, and they know neither form nor cost.
+The loop that calls them knows no method, and they know neither form nor cost. For wide nets `wide` has its own two,
+for which a row of K is a velocity in factors and `carry`, `move` are empty.
 """
 
 from __future__ import annotations
 
 import numpy as np
-from numba import float64, types
+from numba import float64, int64, types
 
 from .compile import SYSTEM, helper, integers, kernel_at, matrix, record, summing, vector
 from .views import vector_at
 
 __all__ = [
-    *("ARGUMENTS", "CLOSING", "CONTROL", "EXPONENT", "STAGES", "STEP"),
-    *("advance", "complete_of", "copy", "error_ratio", "norm", "step_of"),
+    *("ARGUMENTS", "AT_REST", "BETWEEN", "CLOSING", "CONTROL", "EXPONENT", "RADIUS", "STAGES", "STEP"),
+    *("advance", "between_of", "complete_of", "copy", "difference", "dot", "error_ratio", "layer_ratio"),
+    *("layer_sums", "norm", "radius_of", "rounding", "step_of"),
 ]
 
 # What the loop carries from one call to the next.
@@ -32,8 +34,12 @@ CONTROL = np.dtype(
         ("rtol", "f8"),
         ("atol", "f8"),
         ("stability", "f8"),  # length of the method's interval of stability on the negative real axis
-        ("radius", "f8"),  # estimate of the spectral radius of the Jacobian, minus the Hessian of the objective
+        (
+            "radius",
+            "f8",
+        ),  # estimate of the spectral radius of the Jacobian, minus the Hessian of the objective
         ("last_error", "f8"),  # error ratio of the last accepted step
+        ("last_h", "f8"),  # and its size; 0: none
         ("arc", "f8"),  # arc length since the last output
         ("spacing", "f8"),  # arc length between outputs; 0: outputs at given times
         ("scale", "f8"),  # largest ||A||_F so far, the unit of arc length
@@ -53,17 +59,20 @@ CONTROL = np.dtype(
         ("saved", "i8"),  # number of outputs
         ("steps", "i8"),
         ("rejected", "i8"),
-        ("rejected_last", "i8"),
+        ("rejected_last", "i8"),  # how often the step at hand was rejected
         ("nfev", "i8"),  # velocities
         ("products", "i8"),  # Hessian products
         ("factorisations", "i8"),
-        ("stiff_from", "f8"),  # return once the wished-for steps are this many times the bound of stability; 0: never
+        ("stiff_below", "f8"),  # return once the velocity turns less in the longest stable step; 0: never
         ("calm_below", "f8"),  # return once step times radius stays below this; 0: never
         ("in_a_row", "i8"),  # steps of which that holds
+        ("patience", "i8"),  # and how many it takes
     ]
 )
 
-STAGES, CLOSING, EXPONENT = range(3)  # what the integers of a method begin with; a fixed step has the exponent 0
+STAGES, CLOSING, EXPONENT = range(
+    3
+)  # what the integers of a method begin with; a fixed step has the exponent 0
 
 # What a step is given besides the problem: table, error weights, integers and memory of the method; ends of the layers,
 # y, carry, K, new, move, scratch; the record, h.
@@ -73,14 +82,23 @@ ARGUMENTS = (
     *(record(CONTROL), float64),
 )
 STEP = float64(*SYSTEM, *ARGUMENTS)
-METHOD = types.UniTuple(types.uintp, 2)  # addresses of `step` and `complete`
+# What the loop leaves to the form where velocities are factors: an output between two steps (y, K, weights of its rows
+# and how many, h; the row of the output, keep_states, its measures), which returns the number of velocities, and one
+# step of the power iteration for the spectral radius (y, K, direction, scratch).
+BETWEEN = int64(*SYSTEM, *(vector, matrix, vector, int64, float64), *(vector, int64, vector))
+RADIUS = float64(*SYSTEM, *(vector, matrix, vector, vector))
+METHOD = types.UniTuple(types.uintp, 4)  # addresses of `step` and `complete`; of `between` and `radius`, or 0
 step_of, complete_of = (kernel_at(position, STEP) for position in range(2))
+between_of, radius_of = kernel_at(2, BETWEEN), kernel_at(3, RADIUS)
 
 # Share of the tolerance that one step may use up. An escape amplifies the errors before it, some hundredfold on
 # plateaus of moderate length; with this share the error of a whole run stays within a factor 200 of the tolerance.
 SHARE = 0.08
-# A growing mode is resolved relative to itself down to this share of its layer.
-LEAST_SHARE = 1e-4
+# Estimates of errors below this share of a layer are rounding; explicit methods see it times 1 + h lambda.
+NOISE = 4e-15
+# An error that does not fall with the step is rounding too: from so many rejections on the share doubles each time.
+STUBBORN = 5
+AT_REST = 4e-14  # times |H| |y|: velocities below are rounding
 TINY = 1e-100  # below it, squares lose digits
 
 
@@ -91,6 +109,15 @@ def dot(x, y, start, stop):  # type: ignore[no-untyped-def]
     total = 0.0
     for i in range(stop - start):
         total += a[i] * b[i]
+    return total
+
+
+@summing
+def difference(x, y):  # type: ignore[no-untyped-def]
+    """|x - y|^2."""
+    total = 0.0
+    for i in range(x.size):
+        total += (x[i] - y[i]) ** 2
     return total
 
 
@@ -126,8 +153,14 @@ def advance(y, carry, move, new):  # type: ignore[no-untyped-def]
         new[i] = y[i] + move[i]
 
 
+@helper
+def rounding(c):  # type: ignore[no-untyped-def]
+    """Share of a layer below which errors are rounding."""
+    return NOISE * 2.0 ** max(0, c.rejected_last - STUBBORN)
+
+
 @summing
-def _sums(y, new, v, v_new, first, second, start, size):  # type: ignore[no-untyped-def]
+def layer_sums(y, new, v, v_new, first, second, start, size):  # type: ignore[no-untyped-def]
     """|y|^2, |new|^2, |v|^2, <v, v_new>, |first|^2, |second|^2 over one layer, in one pass."""
     a, b = vector_at(y, start, size), vector_at(new, start, size)
     c, d = vector_at(v, start, size), vector_at(v_new, start, size)
@@ -144,30 +177,36 @@ def _sums(y, new, v, v_new, first, second, start, size):  # type: ignore[no-unty
 
 
 @helper
-def error_ratio(blocks, y, new, v, v_new, first, second, damping, h, rtol, atol):  # type: ignore[no-untyped-def]
+def layer_ratio(size, estimate, other, vv, vw, damping, h, rtol, atol, noise):  # type: ignore[no-untyped-def]
+    """`error_ratio` of one layer."""
+    if estimate == 0.0:
+        return 0.0
+    if damping > 0.0:
+        estimate /= np.sqrt(1.0 + damping * (other / estimate) ** 2)
+    grown = min(size, h * vv * np.sqrt(vv) / (vw - vv)) if vw > vv else size
+    return estimate / max(SHARE * (atol + rtol * grown), noise * size)
+
+
+@helper
+def error_ratio(blocks, y, new, v, v_new, first, second, damping, h, rtol, atol, noise):  # type: ignore[no-untyped-def]
     """Largest ratio over the layers of the estimated local error to the tolerance; both are Frobenius norms.
 
     The estimate is |first|^2 / sqrt(|first|^2 + damping |second|^2). The tolerance is relative to the norm of the layer
     or, while the layer accelerates, to the size of what grows in it. A mode u that escapes as u' = lambda u moves at
-    v = lambda u and v' = lambda v, so |v|^2 / <v, v'> = u, however large the modes are that the layer holds already.
-    Errors relative to those would mistime the escape more.
+    v = lambda u and v' = lambda v, so |v|^3 / <v, v'> = u, however large the modes are that the layer holds already.
+    Errors relative to those would mistime the escape more. Estimates below `noise` times the layer are rounding.
     """
     worst = 0.0
     for b in range(blocks.size - 1):
         start, stop = blocks[b], blocks[b + 1]
-        yy, nn, vv, vw, ee, ff = _sums(y, new, v, v_new, first, second, start, stop - start)
+        yy, nn, vv, vw, ee, ff = layer_sums(y, new, v, v_new, first, second, start, stop - start)
         size, estimate, other = np.sqrt(max(yy, nn)), np.sqrt(ee), np.sqrt(ff)
         if size < TINY or estimate < TINY:
             size = max(norm(y, start, stop), norm(new, start, stop))
             estimate, other = norm(first, start, stop), norm(second, start, stop)
-        if damping > 0.0 and estimate > 0.0:
-            estimate /= np.sqrt(1.0 + damping * (other / estimate) ** 2)
-        if vw > vv:
-            size = min(size, max(h * vv / (vw - vv), LEAST_SHARE * size))
-        if estimate != 0.0:
-            ratio = estimate / (SHARE * (atol + rtol * size))
-            if not ratio <= worst:  # NaN wins
-                worst = ratio
-                if np.isnan(worst):
-                    return worst
+        ratio = layer_ratio(size, estimate, other, vv, vw, damping, h, rtol, atol, noise)
+        if not ratio <= worst:  # NaN wins
+            worst = ratio
+            if np.isnan(worst):
+                return worst
     return worst

@@ -41,8 +41,9 @@ Array = np.ndarray[Any, np.dtype[np.float64]]
 cgutils: Any = numba.core.cgutils  # its annotations are partial
 
 # From this many multiplications on, a product goes to BLAS, whose copies of the operands begin to pay between
-# 128^3 and 400^3 for square matrices, later for thin ones (measured with one thread).
-BLAS_FROM = 8_000_000
+# 128^3 and 400^3 for square matrices, never for a few columns, for which A is read once and multiplied as it comes
+# (measured with one thread: 6 against 15 to 19 ms for 4000 x 4000 times 4000 x 10, and 6 to read it).
+BLAS_FROM, BLAS_COLUMNS = 8_000_000, 25
 
 ROWS = 6  # rows of a tile: 6 rows of 2 vectors, 2 vectors of B and 1 of A fit in the 16 registers of AVX2
 DEPTH = 4  # vectors of a stage combination summed side by side, to hide the latency of an addition
@@ -472,8 +473,10 @@ def product(context: Any, builder: Any, signature: Any, values: Any, transposed:
         alone, swapped = builder.icmp_signed("==", n, integer(1)), [b, a, c, n, k, m, k, integer(1)]
         arguments = [a, b, c, m, k, n, integer(1), m]
         arguments = [builder.select(alone, *pair) for pair in zip(swapped, arguments, strict=True)]
-    size = builder.mul(builder.mul(m, k), n)
-    with builder.if_else(builder.icmp_signed("<", size, integer(BLAS_FROM)), likely=True) as (small, large):
+    own = builder.icmp_signed("<", builder.mul(builder.mul(m, k), n), integer(BLAS_FROM))
+    if not transposed:
+        own = builder.or_(own, builder.icmp_signed("<", n, integer(BLAS_COLUMNS)))
+    with builder.if_else(own, likely=True) as (small, large):
         with small:
             call_written(context, builder, "product", arguments, write_product)
         with large:

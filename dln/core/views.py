@@ -16,7 +16,7 @@ __all__ = ["matrix_at", "vector_at"]
 
 
 def _matrix_at(flat: Any, start: int, rows: int, columns: int) -> Any:
-    return flat[start : start + rows * columns].reshape(rows, columns)
+    return flat.reshape(-1)[start : start + rows * columns].reshape(rows, columns)
 
 
 def _vector_at(flat: Any, start: int, size: int) -> Any:

@@ -10,7 +10,7 @@ from .compile import helper, inlined, summing
 from .vectors import multiply, multiply_tn, transpose
 from .views import vector_at
 
-__all__ = ["measure", "product", "read", "velocity", "work_size"]
+__all__ = ["measure", "minus_gradient", "product", "read", "velocity", "work_size"]
 
 
 def work_size(widths: Any) -> int:
@@ -18,8 +18,9 @@ def work_size(widths: Any) -> int:
     n_0, n_L, widest = widths[0], widths[-1], max(widths)
     right = n_0 * (3 * widest + sum(widths[2:-1]))
     left = n_L * (3 * widest + sum(widths[1:-2]))
+    both = 3 * widest * max(n_0, n_L) + n_0 * sum(widths[2:-1])
     pairs = 2 * n_0 * n_L + n_0 * (7 * widest + 2 * sum(widths[1:]))
-    return int(2 * n_0 * n_L + max(right, left, pairs))
+    return int(2 * n_0 * n_L + max(right, left, both, pairs))
 
 
 @helper
@@ -57,7 +58,7 @@ def _from_the_right(state, index, gradient, data, batch, work, out):  # type: ig
     # work: A, R_L, two places for R_l, one for F_l^T, then F_2 .. F_{L-1}
     turned, products = 2 * ends + 2 * side, 2 * ends + 3 * side
     _forward(state, index, work, products)
-    _minus_gradient(gradient, n_L, n_0, data, batch, work)
+    minus_gradient(gradient, n_L, n_0, data, batch, work)
     product = products  # where F_{L-1} ends
     for l in range(2, depth):
         product += index[l] * n_0
@@ -100,7 +101,7 @@ def _from_the_left(state, index, gradient, data, batch, work, out):  # type: ign
             multiply(work, product - n_L * rows, state, start, work, to, n_L, rows, columns)
         product += n_L * columns
         stop = start
-    _minus_gradient(gradient, n_L, n_0, data, batch, work)
+    minus_gradient(gradient, n_L, n_0, data, batch, work)
     Q = 2 * ends
     transpose(work, ends, work, Q, n_L, n_0)
     product -= n_L * n_0  # where B_1 ends
@@ -122,8 +123,56 @@ def _from_the_left(state, index, gradient, data, batch, work, out):  # type: ign
             transpose(work, Q, work, P, rows, n_L)
 
 
+@inlined
+def _from_both_sides(state, index, gradient, data, batch, work, out):  # type: ignore[no-untyped-def]
+    """The same with G multiplied first wherever that is possible, by R_l and Q_l. Needs three layers.
+
+    On a plateau G is orthogonal to the fitted modes and R_l, Q_l are as small as the waiting ones, so they keep their
+    digits. W_2 W_1 would drown those of size u^2 in the rounding of the fitted ones, and v_3 = G (W_2 W_1)^T with them.
+    """
+    depth, n_0, n_L = index.size - 1, index[0], index[index.size - 1]
+    widest, ends = _widest(index), n_L * n_0
+    side = widest * max(n_0, n_L)
+    # work: A, -G, two places for R_l and then for Q_l, one for F_l^T and G^T and Q_l^T, then F_2 .. F_{L-1}
+    turned, products = 2 * ends + 2 * side, 2 * ends + 3 * side
+    _forward(state, index, work, products)
+    minus_gradient(gradient, n_L, n_0, data, batch, work)
+    product = products  # where F_{L-1} ends
+    for l in range(2, depth):
+        product += index[l] * n_0
+    stop, R = state.size, ends
+    for l in range(depth, 1, -1):
+        rows, columns = index[l], index[l - 1]
+        start = stop - rows * columns
+        product -= columns * n_0
+        if l < depth - 1 or l == 2:
+            if l == 2:
+                transpose(state, 0, work, turned, columns, n_0)
+            else:
+                transpose(work, product, work, turned, columns, n_0)
+            multiply(work, R, work, turned, out, start, rows, n_0, columns)
+        here = 2 * ends + (l % 2) * side
+        if l == 2:
+            multiply_tn(state, start, work, R, out, 0, columns, rows, n_0)
+        else:
+            multiply_tn(state, start, work, R, work, here, columns, rows, n_0)
+        R, stop = here, start
+    transpose(work, ends, work, turned, n_L, n_0)
+    start, Q = 0, turned
+    for l in range(1, depth):
+        rows, columns = index[l], index[l - 1]
+        after = 2 * ends + (l % 2) * side
+        if l == depth - 1 and l > 2:  # W_L^T Q_{L-2}^T
+            transpose(work, Q, work, turned, columns, n_L)
+            multiply_tn(state, start + rows * columns, work, turned, out, start, rows, n_L, columns)
+        multiply(state, start, work, Q, work, after, rows, columns, n_L)
+        Q = after
+        start += rows * columns
+    transpose(work, Q, out, start, index[depth - 1], n_L)
+
+
 @helper
-def _minus_gradient(gradient, n_L, n_0, data, batch, work):  # type: ignore[no-untyped-def]
+def minus_gradient(gradient, n_L, n_0, data, batch, work):  # type: ignore[no-untyped-def]
     """-G behind A in work."""
     ends = n_L * n_0
     gradient(vector_at(work, 0, ends), n_L, n_0, data, batch, vector_at(work, ends, ends))
@@ -133,7 +182,10 @@ def _minus_gradient(gradient, n_L, n_0, data, batch, work):  # type: ignore[no-u
 
 def velocity(state, index, weight_decay, gradient, data, batch, work, out):  # type: ignore[no-untyped-def]
     r"""Minus the gradient of the objective: dW_l/dt = -B_l^T G F_{l-1}^T - weight_decay W_l."""
-    if index.size > 2 and index[index.size - 1] < index[0]:
+    n_0, n_L = index[0], index[index.size - 1]
+    if index.size > 3 and max(n_0, n_L) <= 2 * min(n_0, n_L):
+        _from_both_sides(state, index, gradient, data, batch, work, out)
+    elif index.size > 2 and n_L < n_0:
         _from_the_left(state, index, gradient, data, batch, work, out)
     else:
         _from_the_right(state, index, gradient, data, batch, work, out)
@@ -169,7 +221,12 @@ def product(state, direction, index, weight_decay, gradient, hessian, data, work
     ends, widest = n_L * n_0, _widest(index)
     # work: A, G, dA, C''(A)[dA]; two places for [R | dR], one for [dF | F]^T, one for half a pair; then [dF | F]_1 ..
     pair = 2 * n_0 * widest
-    place, turned, half, forward = 4 * ends, 4 * ends + 2 * pair, 4 * ends + 3 * pair, 4 * ends + 7 * n_0 * widest
+    place, turned, half, forward = (
+        4 * ends,
+        4 * ends + 2 * pair,
+        4 * ends + 3 * pair,
+        4 * ends + 7 * n_0 * widest,
+    )
     rows, start, here = index[1], 0, forward
     _join(direction, 0, rows, n_0, 0, work, here, 0)
     _join(state, 0, rows, n_0, 1, work, here, 0)

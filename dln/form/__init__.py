@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from .weights import Weights
+from .wide import Wide
 
-__all__ = ["ALL"]
+__all__ = ["ALL", "WEIGHTS", "WIDE"]
 
-ALL = {form.name: form for form in (Weights(),)}
+WEIGHTS, WIDE = Weights(), Wide()
+ALL: dict[str, Weights] = {form.name: form for form in (WEIGHTS, WIDE)}

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
+from ..method import Method
 from ..problem import Problem
 from ..typing import Array
 
@@ -19,6 +21,11 @@ class Weights:
     name = "weights"
     purpose = "every layer as it is: any start, any cost, any depth"
     exact = True
+    compensated = True  # whether the steps are summed with their rounding errors carried along
+
+    def suits(self, problem: Problem, methods: Sequence[Method]) -> bool:
+        """Whether a problem can be integrated so by these methods."""
+        return True
 
     def enter(self, problem: Problem) -> Array:
         """State at the start."""
@@ -27,6 +34,20 @@ class Weights:
     def blocks(self, problem: Problem) -> Array:
         """Ends of the parts of the state whose errors are controlled separately: the layers."""
         return np.cumsum([0, *(W.size for W in problem.weights)])
+
+    def velocity_size(self, problem: Problem) -> int:
+        """Length of a velocity, in whatever numbers stand for it."""
+        return problem.parameters
+
+    def sizes(self, state: Array, velocity: Array, problem: Problem) -> list[tuple[float, float]]:
+        """Size of each layer and of its velocity, in one norm."""
+        parts = [slice(a, b) for a, b in pairwise(self.blocks(problem))]
+        return [(float(np.abs(state[part]).max()), float(np.abs(velocity[part]).max())) for part in parts]
+
+    def direction(self, problem: Problem) -> Array:
+        """Where the power iteration for the spectral radius begins."""
+        direction = np.cos(np.arange(problem.parameters) ** 2 * 1.0)  # no mode is orthogonal to this
+        return direction / np.linalg.norm(direction)
 
     def layers(self, states: Array, widths: Sequence[int]) -> tuple[Array, ...]:
         """Layers of a stack of states, each (..., n_l, n_{l-1})."""
@@ -56,3 +77,7 @@ class Weights:
         from ..core.compile import compiled
 
         return tuple(compiled(getattr(weights, name), name) for name in ("velocity", "measure", "read"))
+
+    def loop_kernels(self, family: type[Method]) -> tuple[Callable[..., Any] | None, ...]:
+        """Compiled `step` and `complete`; `between` and `radius` where velocities are factors."""
+        return (*family.kernels(), None, None)

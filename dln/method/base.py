@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -79,8 +80,15 @@ class Method(ABC):
         """What the step keeps from one call to the next, and its room to work in."""
         return np.zeros(1)
 
+    def fixed(self) -> Method:
+        """The same method with steps of a fixed size."""
+        method = copy.copy(self)
+        object.__setattr__(method, "error_exponent", 0)
+        return method
+
+    @staticmethod
     @abstractmethod
-    def kernels(self) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    def kernels() -> tuple[Callable[..., Any], Callable[..., Any]]:
         """Compiled `step` and `complete`."""
 
 

@@ -123,7 +123,8 @@ class Tableau(Method):
         """The rows of A."""
         return self.A
 
-    def kernels(self) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    @staticmethod
+    def kernels() -> tuple[Callable[..., Any], Callable[..., Any]]:
         """Compiled `step` and `complete`."""
         from ..core import explicit
         from ..core.compile import compiled

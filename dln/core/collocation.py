@@ -1,0 +1,340 @@
+"""One step of a collocation method, its stages solved in the eigenbasis of the Hessian.
+
+The Jacobian of the velocity is minus a symmetric matrix H. With H = V diag(lambda) V^T on its stiff part, kept as long
+as it serves, and T^-1 A T block diagonal, one correction Z <- Z + (I + h A (x) V diag(lambda) V^T)^-1 (h A F(Z) - Z)
+costs s velocities and two thin products; what is not stiff is corrected by plain iteration.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .compile import gradient_of, helper, hessian_of, product_of, velocity_of
+from .steps import CLOSING, EXPONENT, STAGES, advance, copy, dot, error_ratio, norm, rounding
+from .vectors import combine, multiply, transpose, weighted
+from .views import matrix_at, vector_at
+
+__all__ = ["complete", "memory_size", "step"]
+
+ROOM, TO_ROUNDING = 3, 4  # places in `numbers`
+# Places in `memory`: eigenpairs in use, time at which they were computed; start, size of the last attempt.
+PAIRS, BASIS_T, LAST_T, LAST_H, STALE, COUNT, HEAD = range(7)
+
+FIRST_BLOCK, GUARD = 24, 4  # vectors of the first block, and those added to the known ones
+PLATEAU = 0.02  # of the tolerance: an error of what waits is multiplied by the length of the plateau
+FILTERED = 0.25  # rounding in what is not stiff, in units of that of the others
+STIFF_SHARE = 1e-3  # of the largest eigenvalue: what is below is left to plain iteration
+
+MOST, PATIENCE = 20, 100  # corrections where the step can be shortened, and where it cannot
+SLOW = 0.35  # reduction of the residual per correction from which on new eigenpairs are due
+DIVERGES = 0.9
+STAGNANT, VELOCITY = (
+    0.3,
+    0.1,
+)  # corrections that fall no faster, below this share of |H| |y| in velocity, are rounding
+SOLVED = 0.02  # of the tolerance: how well the stages are solved
+FARTHEST = 2.0  # lengths of the last step over which its polynomial is extrapolated
+EPS = np.finfo(np.float64).eps
+
+
+def memory_size(n: int, stages: int, room: int) -> int:
+    """Length of `memory`: head, eigenvalues, V and V^T, three arrays of stages, one of stages in the eigenbasis."""
+    return HEAD + room + 2 * n * room + 3 * stages * n + (stages + 1) * room + 4 * n
+
+
+@helper
+def _orthonormalise(memory, at, rows, n):  # type: ignore[no-untyped-def]
+    """Rows of n entries by Gram and Schmidt, each twice."""
+    for i in range(rows):
+        x = vector_at(memory, at + i * n, n)
+        for _ in range(2):
+            size = norm(x, 0, n)
+            if size == 0.0:  # the image of a vector of the null space
+                break
+            for m in range(n):
+                x[m] /= size
+            for j in range(i):
+                other = vector_at(memory, at + j * n, n)
+                share = dot(x, other, 0, n)
+                for m in range(n):
+                    x[m] -= share * other[m]
+        size = norm(x, 0, n)
+        if size > 0.0:
+            for m in range(n):
+                x[m] /= size
+
+
+@helper
+def _eigenpairs(system, index, weight_decay, data, work, memory, room, y, image, c):  # type: ignore[no-untyped-def]
+    """Eigenpairs of the Hessian at y that can be stiff, by subspace iteration from the last ones and some new vectors.
+
+    On a plateau they are separated from the others by many orders of magnitude, so one or two iterations find them.
+    The block of vectors grows until the smallest eigenvalue found is below STIFF_SHARE of the largest.
+    """
+    product, gradient, hessian = product_of(system), gradient_of(system), hessian_of(system)
+    n, known = y.size, int(memory[PAIRS])
+    at_V, at_Vt = HEAD + room, HEAD + room + n * room
+    block, rounds = min(room, known + GUARD if known > 0 else FIRST_BLOCK), 1 if known > 0 else 2
+    while True:
+        for i in range(known, block):
+            for j in range(n):
+                memory[at_Vt + i * n + j] = np.cos((i + 1.0) * (j + 1.0 + memory[COUNT]) ** 2)
+        memory[COUNT] += 1.0
+        for _ in range(rounds):
+            for i in range(block):
+                row = vector_at(memory, at_Vt + i * n, n)
+                product(y, row, index, weight_decay, gradient, hessian, data, work, image)
+                copy(image, 0, row, 0, n)
+            _orthonormalise(memory, at_Vt, block, n)
+        small = np.empty((block, block))
+        for i in range(block):
+            d = vector_at(memory, at_Vt + i * n, n)
+            product(y, d, index, weight_decay, gradient, hessian, data, work, image)
+            for j in range(i + 1):
+                small[i, j] = dot(image, vector_at(memory, at_Vt + j * n, n), 0, n)
+                small[j, i] = small[i, j]
+        c.products += block * (rounds + 1)
+        found, rotation = np.linalg.eigh(small)
+        largest = max(found[block - 1], 1e-300)
+        if block == room or found[0] < STIFF_SHARE * largest:
+            break
+        known, block = block, min(room, 2 * block)
+    vectors = np.empty((block, n))
+    multiply(rotation.T.copy().reshape(-1), 0, memory, at_Vt, vectors.reshape(-1), 0, block, block, n)
+    pairs = 0
+    for k in range(block - 1, -1, -1):  # the largest first
+        if found[k] > STIFF_SHARE * largest or block == n:
+            memory[HEAD + pairs] = found[k]
+            copy(vector_at(vectors, k * n, n), 0, memory, at_Vt + pairs * n, n)
+            pairs += 1
+    transpose(memory, at_Vt, memory, at_V, pairs, n)
+    memory[PAIRS], memory[STALE], memory[BASIS_T] = pairs, 0.0, c.t
+    c.radius = largest
+    c.factorisations += 1
+
+
+@helper
+def _correct(table, memory, room, s, n, h):  # type: ignore[no-untyped-def]
+    """(I + h A (x) H)^-1 applied to the residuals, in place, on the span of the eigenpairs."""
+    pairs = int(memory[PAIRS])
+    at_V, at_Vt = HEAD + room, HEAD + room + n * room
+    at_R = HEAD + room + 2 * n * room + s * n
+    at_S, at_hat = at_R + s * n, at_R + 2 * s * n
+    flat = vector_at(table, 0, table.size)
+    alpha, beta = vector_at(table, 4 * s * s, s), vector_at(table, 4 * s * s + s, s)
+    # in the eigenbasis of A ...
+    multiply(flat, 2 * s * s, memory, at_R, memory, at_S, s, s, n)
+    # ... and of H
+    multiply(memory, at_S, memory, at_V, memory, at_hat, s, n, pairs)
+    i = 0
+    while i < s:
+        p, q = (
+            vector_at(memory, at_hat + i * pairs, pairs),
+            vector_at(memory, at_hat + (i + 1) * pairs, pairs),
+        )
+        if beta[i] == 0.0:
+            for k in range(pairs):
+                p[k] *= 1.0 / (1.0 + h * memory[HEAD + k] * alpha[i]) - 1.0
+            i += 1
+        else:
+            for k in range(pairs):
+                a, b = 1.0 + h * memory[HEAD + k] * alpha[i], h * memory[HEAD + k] * beta[i]
+                size, x = a * a + b * b, p[k]
+                p[k] = (a * x - b * q[k]) / size - x
+                q[k] = (a * q[k] + b * x) / size - q[k]
+            i += 2
+    multiply(memory, at_hat, memory, at_Vt, memory, at_S, s, pairs, n)
+    # back from the eigenbasis of A, added to what plain iteration does
+    for i in range(s):
+        R = vector_at(memory, at_R + i * n, n)
+        combine(R, matrix_at(memory, at_S, s, n), vector_at(table, s * s + i * s, s), s, 1.0, R)
+
+
+@helper
+def _filter(memory, room, s, n, at, rows, h):  # type: ignore[no-untyped-def]
+    """(I + h H)^-1 applied to rows of n entries, in place: what is left is not stiff."""
+    at_V, at_Vt = HEAD + room, HEAD + room + n * room
+    at_S = HEAD + room + 2 * n * room + 2 * s * n
+    at_hat = at_S + s * n
+    pairs = int(memory[PAIRS])
+    multiply(memory, at, memory, at_V, memory, at_hat, rows, n, pairs)
+    for i in range(rows):
+        hat = vector_at(memory, at_hat + i * pairs, pairs)
+        for k in range(pairs):
+            x = max(0.0, h * memory[HEAD + k])
+            hat[k] *= -x / (1.0 + x)
+    multiply(memory, at_hat, memory, at_Vt, memory, at_S, rows, pairs, n)
+    for m in range(rows * n):
+        memory[at + m] += memory[at_S + m]
+
+
+@helper
+def _predict(through, nodes, memory, at_Z, at_S, s, n, t, h):  # type: ignore[no-untyped-def]
+    """Stages from the polynomial of the last attempt, or 0."""
+    last_t, last_h = memory[LAST_T], memory[LAST_H]
+    start = (t - last_t) / last_h if last_h > 0.0 else 0.0
+    usable = last_h > 0.0 and start >= 0.0 and start + h / last_h <= FARTHEST
+    for i in range(s):
+        S = vector_at(memory, at_S + i * n, n)
+        S[:] = 0.0
+        if usable:
+            theta = start + nodes[i] * h / last_h
+            for j in range(s):
+                upper, lower = 0.0, 0.0
+                for d in range(s - 1, -1, -1):
+                    upper = (upper + through[j, d]) * theta
+                    lower = (lower + through[j, d]) * start
+                Z = vector_at(memory, at_Z + j * n, n)
+                for m in range(n):
+                    S[m] += (upper - lower) * Z[m]
+    for m in range(s * n):
+        memory[at_Z + m] = memory[at_S + m]
+
+
+def step(  # type: ignore[no-untyped-def]
+    system, index, weight_decay, data, work,
+    table, error, numbers, memory,
+    blocks, y, carry, K, new, move, scratch, control, h,
+):  # fmt: skip
+    """Stages Z_i = h sum_j a_ij f(y + Z_j), corrected until their error is a small part of the tolerance."""
+    velocity, gradient = velocity_of(system), gradient_of(system)
+    c, no_batch, n = control[0], np.empty(0, np.int64), y.size
+    s, closing, room, to_rounding = (
+        numbers[STAGES],
+        numbers[CLOSING],
+        numbers[ROOM],
+        numbers[TO_ROUNDING] == 1,
+    )
+    at_Z = HEAD + room + 2 * n * room
+    at_R = at_Z + s * n
+    at_slow = (
+        at_R + 2 * s * n + (s + 1) * room
+    )  # four rows: velocity at both ends, tail, mean, without what is stiff
+    slow, slow_new = vector_at(memory, at_slow, n), vector_at(memory, at_slow + n, n)
+    F = matrix_at(K, n, s, n)  # velocities of the stages
+    nodes, b = vector_at(table, (4 * s + 2) * s, s), vector_at(table, (4 * s + 3) * s, s)
+    fresh = memory[PAIRS] > 0.0 and memory[BASIS_T] == c.t
+    if memory[PAIRS] == 0.0 or memory[STALE] > 0.0:
+        _eigenpairs(system, index, weight_decay, data, work, memory, room, y, scratch, c)
+        fresh = True
+    _predict(error, nodes, memory, at_Z, at_R + s * n, s, n, c.t, h)
+    copy(vector_at(K, 0, n), 0, memory, at_slow, n)
+    _filter(memory, room, s, n, at_slow, 1, h)
+    solved, before = False, np.inf
+    patient = to_rounding or numbers[EXPONENT] == 0
+    for correction in range(PATIENCE if patient else MOST):
+        for i in range(s):
+            Z = vector_at(memory, at_Z + i * n, n)
+            for m in range(n):
+                scratch[m] = y[m] + (carry[m] + Z[m])
+            velocity(
+                scratch, index, weight_decay, gradient, data, no_batch, work, vector_at(K, (1 + i) * n, n)
+            )
+        c.nfev += s
+        for i in range(s):
+            R, Z = vector_at(memory, at_R + i * n, n), vector_at(memory, at_Z + i * n, n)
+            weighted(F, vector_at(table, i * s, s), s, h, R)
+            for m in range(n):
+                R[m] -= Z[m]
+        _correct(table, memory, room, s, n, h)
+        for m in range(s * n):
+            memory[at_Z + m] += memory[at_R + m]
+        size, change = norm(memory, at_Z, at_Z + s * n), norm(memory, at_R, at_R + s * n)
+        if not np.isfinite(change):
+            break
+        rate = change / before
+        if to_rounding:
+            solved = change <= EPS * size or (rate > 0.3 and change <= 256 * EPS * (size + norm(y, 0, n)))
+        else:
+            last = vector_at(memory, at_R + (s - 1) * n, n)
+            for m in range(n):
+                scratch[m] = y[m] + memory[at_Z + (s - 1) * n + m]
+                slow_new[m] = F[s - 1, m]
+            _filter(memory, room, s, n, at_slow + n, 1, h)
+            ratio = error_ratio(
+                blocks,
+                y,
+                scratch,
+                slow,
+                slow_new,
+                last,
+                last,
+                0.0,
+                h,
+                PLATEAU * c.rtol,
+                c.atol,
+                FILTERED * rounding(c),
+            )
+            left = ratio * min(rate, 0.5) / (1.0 - min(rate, 0.5)) if before < np.inf else ratio
+            least = 4.0 * EPS * size + EPS * (4.0 + VELOCITY * h * c.radius) * norm(y, 0, n)
+            solved = left <= SOLVED or (change <= least and rate > STAGNANT and before < np.inf)
+        if solved:
+            break
+        before = change
+        if rate > SLOW and rate < np.inf and not fresh:
+            _eigenpairs(system, index, weight_decay, data, work, memory, room, y, scratch, c)
+            fresh = True
+            before = np.inf
+        elif rate > DIVERGES and correction > 2 and not patient:
+            break
+    if not solved:
+        memory[LAST_H], memory[STALE] = 0.0, 0.0 if fresh else 1.0
+        return 3.0 ** (2 * s - 1)  # a step three times shorter
+    memory[LAST_T], memory[LAST_H] = c.t, h
+    if closing == s:
+        # Radau: the last stage. As a sum of velocities, what stiff modes lack would come in times h lambda.
+        copy(memory, at_Z + (s - 1) * n, move, 0, n)
+    else:
+        weighted(F, b, s, h, move)
+    advance(y, carry, move, new)
+    v_new = vector_at(K, closing * n, n)
+    if numbers[EXPONENT] == 0:
+        velocity(new, index, weight_decay, gradient, data, no_batch, work, v_new)
+        c.nfev += 1
+        return 0.0
+    # Legendre coefficients c_k of the velocity: c_k / c_0 falls like rho^k and the error like rho^(2s), so h c_(s-1)
+    # rho^s is an upper estimate. In stiff directions c_k is rounding times lambda, which the filter damps.
+    second, tail, mean = (
+        vector_at(memory, at_R, n),
+        vector_at(memory, at_slow + 2 * n, n),
+        vector_at(memory, at_slow + 3 * n, n),
+    )
+    weighted(F, vector_at(table, 3 * s * s, s), s, h, mean)
+    weighted(F, vector_at(table, 3 * s * s + (s - 1) * s, s), s, h, tail)
+    weighted(F, vector_at(table, 3 * s * s + (s - 2) * s, s), s, h, second)
+    velocity(new, index, weight_decay, gradient, data, no_batch, work, v_new)
+    c.nfev += 1
+    copy(v_new, 0, memory, at_slow + n, n)
+    _filter(memory, room, s, n, at_R, 1, h)
+    _filter(memory, room, s, n, at_slow + n, 3, h)
+    between = second  # the error of the polynomial between the ends: of the next coefficient, integrated
+    for layer in range(blocks.size - 1):
+        start, stop = blocks[layer], blocks[layer + 1]
+        # |c_(s-2)| = rho^(s-2) |c_0|; two stages have but one ratio
+        known = norm(second if s > 2 else tail, start, stop)
+        rho = min(1.0, known / max(norm(mean, start, stop), 1e-300)) ** (1.0 / max(s - 2, 1))
+        for m in range(start, stop):
+            between[m] = tail[m] * rho / (2 * s)
+            tail[m] *= rho**s
+    at_end = error_ratio(
+        blocks, y, new, slow, slow_new, tail, tail, 0.0, h, PLATEAU * c.rtol, c.atol, FILTERED * rounding(c)
+    )
+    # relative to the layers: it is not passed on, so what grows from it does not matter
+    inside = error_ratio(
+        blocks, y, new, slow, slow, between, between, 0.0, h, c.rtol, c.atol, FILTERED * rounding(c)
+    )
+    return max(at_end, inside ** (2.0 * s / (s + 1.0)))
+
+
+def complete(  # type: ignore[no-untyped-def]
+    system, index, weight_decay, data, work,
+    table, error, numbers, memory,
+    blocks, y, carry, K, new, move, scratch, control, h,
+):  # fmt: skip
+    """The stages over h, in the rows behind the closing one."""
+    n, s, at_Z = y.size, numbers[STAGES], HEAD + numbers[ROOM] + 2 * y.size * numbers[ROOM]
+    for i in range(s):
+        row = vector_at(K, (numbers[CLOSING] + 1 + i) * n, n)
+        for m in range(n):
+            row[m] = memory[at_Z + i * n + m] / h
+    return 0.0
