@@ -1,11 +1,12 @@
 """One's own integrator in the benchmark: the classical Runge-Kutta method with steps 0.3 rtol^(1/4).
 
-python benchmarks/run.py --also benchmarks/example_rival.py --methods dln,RK4 --problems P1 --quick
+dln bench P1 --also benchmarks/example_rival.py --methods dln,RK4 --quick
 """
 
 import numpy as np
 from numba import njit
-from rivals import Method, Solution
+
+from dln.bench.rivals import Method, Solution
 
 
 def rk4(job):

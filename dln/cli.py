@@ -1,4 +1,4 @@
-"""Command line: ``dln run``, ``dln list``, ``dln verify``, ``dln doctor``."""
+"""Command line: ``dln run``, ``dln list``, ``dln verify``, ``dln bench``, ``dln doctor``."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status (0 done, 1 ended early, 2 wrong input, 130 interrupted)."""
     parser, command = _parser(list(sys.argv[1:] if arguments is None else arguments))
     options = parser.parse_args(arguments)
+    options.alone = arguments is None  # the process is ours, not that of somebody who called `main`
     try:
         return command[options.command](options)
     except (ValueError, TypeError, OSError) as error:
@@ -40,14 +41,19 @@ def _parser(arguments: Sequence[str]) -> tuple[argparse.ArgumentParser, dict[str
     run = commands.add_parser("run", help="run an experiment (without a name: the main one)")
     listed = commands.add_parser("list", help="experiments, methods, forms, costs, starts, theorems")
     verify = commands.add_parser("verify", help="verify theorems symbolically and numerically")
+    bench = commands.add_parser("bench", help="time to a given error, beside other libraries")
     doctor = commands.add_parser("doctor", help="versions, cache of compiled kernels, BLAS threads, GPU")
     verify.add_argument("names", nargs="*", metavar="NAME", help="statements (default: all)")
     verify.add_argument("--seed", type=int, default=0, help="seed of the random cases (default 0)")
-    for command in (run, listed, verify, doctor):
+    for command in (run, listed, verify, bench, doctor):
         command.add_argument("--json", action="store_true", help="machine-readable output")
     if arguments[:1] == ["run"]:
         _add_experiment(run, arguments[1:])
-    return parser, {"run": _run, "list": _list, "verify": _verify, "doctor": _doctor}
+    if arguments[:1] == ["bench"]:
+        from . import bench as engine
+
+        engine.options(bench)
+    return parser, {"run": _run, "list": _list, "verify": _verify, "bench": _bench, "doctor": _doctor}
 
 
 def _add_experiment(run: argparse.ArgumentParser, arguments: Sequence[str]) -> None:
@@ -158,6 +164,14 @@ def _verify(options: argparse.Namespace) -> int:
 
 def _checked(check: Any) -> str:
     return "-" if check is None else f"{'yes' if check.passed else 'NO'} ({check.cases} cases)"
+
+
+def _bench(options: argparse.Namespace) -> int:
+    from . import bench
+
+    if options.alone:
+        bench.one_thread()
+    return bench.run(options)
 
 
 def _doctor(options: argparse.Namespace) -> int:
