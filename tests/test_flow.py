@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import signal
 import threading
@@ -18,6 +17,7 @@ from dln import method as methods
 from dln import network
 
 ADAPTIVE = [name for name, tableau in methods.ALL.items() if tableau.adaptive]
+LOW_ORDER = {name for name in ADAPTIVE if methods.ALL[name].order < 5}  # not for tight tolerances
 # Numbers of steps on which the error is asymptotic and still above rounding.
 STEPS = {
     "euler": {"scalar": (500, 1000, 2000), "modes": (500, 1000, 2000), "matrix": (500, 1000, 2000)},
@@ -26,7 +26,24 @@ STEPS = {
     "tsit5": {"scalar": (40, 60, 90), "modes": (160, 240, 360), "matrix": (80, 120, 180)},
     "dopri5": {"scalar": (40, 60, 90), "modes": (160, 240, 360), "matrix": (80, 120, 180)},
     "dop853": {"scalar": (12, 16, 20), "modes": (24, 30, 38), "matrix": (16, 24, 32)},
+    "gauss4": {"scalar": (20, 40, 80), "modes": (30, 60, 120), "matrix": (20, 40, 80)},
+    "gauss6": {"scalar": (10, 20, 40), "modes": (15, 30, 60), "matrix": (10, 20, 40)},
+    "gauss12": {"scalar": (4, 5, 6), "modes": (8, 10, 12), "matrix": (3, 4, 5)},
+    "radau5": {"scalar": (10, 20, 40), "modes": (15, 30, 60), "matrix": (10, 20, 40)},
+    "radau9": {"scalar": (5, 7, 10), "modes": (8, 12, 16), "matrix": (7, 10, 12)},
+    "rodas4": {"scalar": (40, 60, 90), "modes": (120, 180, 270), "matrix": (40, 60, 90)},
+    "rodas5p": {"scalar": (20, 30, 45), "modes": (60, 90, 135), "matrix": (30, 45, 68)},
+    "exprb53s3": {"scalar": (20, 30, 45), "modes": (60, 90, 135), "matrix": (20, 30, 45)},
+    "rkc2": {"scalar": (100, 200, 400), "modes": (200, 400, 800), "matrix": (50, 100, 200)},
+    "rock4": {"scalar": (40, 60, 90), "modes": (120, 180, 270), "matrix": (40, 60, 90)},
+    "radau13": {"scalar": (2, 3, 4), "modes": (6, 7, 8), "matrix": (3, 4, 5)},
 }
+
+FINER = {
+    "gauss12": 4,
+    "radau9": 4,
+    "radau13": 6,
+}  # times as many steps to see the lower order between the ends
 
 
 def scalar_problem():
@@ -60,34 +77,25 @@ def matrix_problem():
 PROBLEMS = {"scalar": scalar_problem, "modes": modes_problem, "matrix": matrix_problem}
 
 
-def as_fixed(monkeypatch, name):
-    """A method stripped of its error estimate, so that its order can be seen."""
-    tableau = methods.ALL[name]
-    fixed = dataclasses.replace(tableau, error=np.zeros((0, tableau.stages + 1)), error_exponent=0)
-    monkeypatch.setitem(methods.ALL, name, fixed)
-    return tableau
-
-
 @pytest.mark.parametrize("problem", PROBLEMS)
 @pytest.mark.parametrize("method", methods.ALL)
-def test_order_at_the_ends_of_steps_and_between(monkeypatch, method, problem):
-    tableau = as_fixed(monkeypatch, method)
+def test_order_at_the_ends_of_steps_and_between(method, problem):
+    order, dense_order = methods.ALL[method].order, methods.ALL[method].dense_order
     cost, weights, T, exact = PROBLEMS[problem]()
+    numbers = np.array(STEPS[method][problem])
     ends, inside = [], []
-    for n in STEPS[method][problem]:
+    for n in (*numbers, *(FINER.get(method, 1) * numbers)):
         h = T / n
-        every = max(1, n // 50)
-        times = np.array(
-            [*((np.arange(0, n, every) + 0.37) * h), T]
-        )  # between steps, and the end of the last
-        run = dln.gradient_flow(cost, weights, (0.0, T), method=method, step=h, t_eval=times)
+        # between steps, and the end of the last
+        times = np.array([*((np.arange(0, n, max(1, n // 50)) + 0.37) * h), T])
+        run = dln.gradient_flow(cost, weights, (0.0, T), method=method, step=h, rtol=1e-13, t_eval=times)
         truth = exact(times)
         assert run.n_steps == n
         ends.append(np.linalg.norm(run.end_to_end[-1] - truth[-1]))
         inside.append(np.linalg.norm(run.end_to_end[:-1] - truth[:-1], axis=(1, 2)).max())
-    steps = T / np.array(STEPS[method][problem])
-    assert P.slope(steps, ends) > tableau.order - 0.2
-    assert P.slope(steps, inside) > tableau.dense_order - 0.2
+    # Orders above 8 meet rounding before they show; `test_collocation` verifies them by algebra.
+    assert P.slope(1 / numbers, ends[:3]) > min(order, 8) - 0.2
+    assert P.slope(1 / numbers, inside[3:]) > dense_order - 0.2
 
 
 TOLERANCES = 10.0 ** -np.arange(4, 12)
@@ -107,7 +115,7 @@ def watched(request):
     return cost, weights, times, exact.end_to_end
 
 
-@pytest.mark.parametrize("method", ["auto", "tsit5"])
+@pytest.mark.parametrize("method", ["auto", "dop853", "tsit5"])
 def test_error_is_proportional_to_the_tolerance(watched, method):
     cost, weights, times, exact = watched
     size = np.linalg.norm(cost.target)
@@ -116,7 +124,8 @@ def test_error_is_proportional_to_the_tolerance(watched, method):
         run = dln.gradient_flow(cost, weights, (0.0, times[-1]), method=method, rtol=rtol, t_eval=times)
         errors.append(P.error(run, exact) / size)
     ratio = errors / TOLERANCES
-    assert 0.9 < P.slope(TOLERANCES, errors) < 1.3
+    if method != "auto":  # which changes methods, and is better than asked for at loose tolerances
+        assert 0.9 < P.slope(TOLERANCES, errors) < 1.3
     assert ratio.min() > 1 / 200
     assert ratio.max() < 200
 
@@ -181,9 +190,14 @@ def test_tiny_starts_escape_on_time(alpha):
 widths_of_any_net = st.lists(st.integers(1, 5), min_size=2, max_size=6)
 
 
-@given(widths=widths_of_any_net, seed=st.integers(0, 2**32 - 1), kind=st.integers(0, 5))
-@settings(max_examples=60, deadline=None)
-def test_symmetries_and_dissipation(widths, seed, kind):
+@given(
+    widths=widths_of_any_net,
+    seed=st.integers(0, 2**32 - 1),
+    kind=st.integers(0, 5),
+    method=st.sampled_from(["auto", *ADAPTIVE]),
+)
+@settings(max_examples=120, deadline=None)
+def test_symmetries_and_dissipation(widths, seed, kind, method):
     """The flow commutes with rotations of hidden layers and with inclusion; the objective never increases."""
     rng = np.random.default_rng(seed)
     widths[-1] = max(widths[-1], 2)
@@ -191,7 +205,8 @@ def test_symmetries_and_dissipation(widths, seed, kind):
     weights = [0.7 * rng.standard_normal(shape) for shape in zip(widths[1:], widths, strict=False)]
     weight_decay = float(rng.choice([0.0, 0.3]))
     hidden = widths[1:-1]
-    options = {"weight_decay": weight_decay, "rtol": 1e-12, "t_eval": [0.0, 0.5, 1.0]}
+    tight = 1e-7 if method in LOW_ORDER else 1e-12
+    options = {"weight_decay": weight_decay, "rtol": tight, "t_eval": [0.0, 0.5, 1.0], "method": method}
     run = dln.gradient_flow(cost, weights, (0.0, 1.0), **options)
     turns = [np.linalg.qr(rng.standard_normal((n, n)))[0] for n in hidden]
     wider = [n + int(rng.integers(0, 3)) for n in hidden]
@@ -199,7 +214,7 @@ def test_symmetries_and_dissipation(widths, seed, kind):
     for move in (lambda w: network.rotate(w, turns), lambda w: network.include(w, wider)):
         moved = dln.gradient_flow(cost, move(weights), (0.0, 1.0), **options)
         scale = 1.0 + np.abs(P.flat(last)).max()
-        assert np.abs(P.flat(move(last)) - P.flat([W[-1] for W in moved.weights])).max() < 1e-10 * scale
+        assert np.abs(P.flat(move(last)) - P.flat([W[-1] for W in moved.weights])).max() < 100 * tight * scale
     assert (np.diff(run.objective) <= 1e-12 * (1 + run.objective[0])).all()
 
 

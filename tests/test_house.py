@@ -28,16 +28,16 @@ FLOORS = (
     {"flow", "descent"},
     {"saddles", "theorems"},
     {"plotting"},
-    {"experiments", "doctor"},
+    {"experiments", "doctor", "bench"},
     {"cli"},
 )
 # Imports inside functions that look upwards: a door that is opened only when someone asks.
 DOORS = {("trajectory", "plotting"), ("trajectory", "flow"), ("costs", "core")}
 HOMES = {
-    "numba": {"core"},
+    "numba": {"core", "bench"},
     "llvmlite": {"core"},
     "sympy": {"theorems"},
-    "matplotlib": {"plotting", "experiments"},
+    "matplotlib": {"plotting", "experiments", "bench"},
 }
 FILES = sorted(PACKAGE.rglob("*.py"))
 

@@ -64,9 +64,7 @@ def test_hessian_product_is_the_derivative_of_the_velocity(widths, seed, weight_
     out = np.full_like(y, np.nan)
     product(y, d, index, weight_decay, gradient, hessian, data, work, out)
     # Central differences at two steps, extrapolated: the fourth order.
-    coarse, fine = (
-        (numpy_velocity(y - h * d) - numpy_velocity(y + h * d)) / (2 * h) for h in (2e-4, 1e-4)
-    )
+    coarse, fine = ((numpy_velocity(y - h * d) - numpy_velocity(y + h * d)) / (2 * h) for h in (2e-4, 1e-4))
     exact = (4 * fine - coarse) / 3
     assert np.abs(out - exact).max() < 1e-6 * (1 + np.abs(exact).max())
     A = network.end_to_end(weights).ravel()
