@@ -1,7 +1,7 @@
 r"""Costs C(A) of the end-to-end matrix: value, gradient, Hessian-vector product.
 
-A cost is three formulas, each written twice: in NumPy, for any number of leading axes, and as a loop that the integrators
-compile; the first judges the second. To add a cost, add a class here and its name to `ALL`.
+A cost is three formulas, each written twice: in NumPy, for any number of leading axes, and as a loop that the
+integrators compile; the first judges the second. To add a cost, add a class here and its name to `ALL`.
 
 The loops see A row by row as one flat array, and the cost as another, `data`, whose first entry is the factor of
 ``2.0 * cost``. `batch` lists drawn samples (entries, measurements or columns); where it is empty the whole cost is

@@ -27,7 +27,11 @@ if TYPE_CHECKING:
 __all__ = ["gradient_flow", "methods", "forms"]
 
 MAX_STEPS = 10_000_000
-LOOSE = 1e-4  # tolerance above which the cheaper method wins
+# "auto": an explicit method, and from a plateau on a stiff one, each for two ranges of tolerances.
+PLAIN, TIGHT, LOOSE = "tsit5", "dop853", 1e-4
+STIFF, STIFF_TIGHT, STIFF_TIGHT_FROM = "radau9", "radau13", 1e-7
+# Entries of the stiff eigenvectors up to which they are cheap; for larger nets a method without matrices.
+STIFF_LARGE, COLLOCATE_UP_TO = "rkc2", 2_000_000
 LEAST_RTOL = 100 * float(np.finfo(float).eps)
 
 MESSAGES = {
@@ -38,7 +42,8 @@ MESSAGES = {
     "saddle": "As many saddles as asked for are visited; the run ends at the slowest point of the last.",
     "max_steps": "max_steps = {max_steps} steps did not reach the end. Raise max_steps or rtol, or shorten t_span.",
     "underflow": "The step fell below the spacing of the numbers at t = {t:.6g}. Shorten t_span, or raise rtol.",
-    "not_finite": "The state overflowed at t = {t:.6g}. Take a smaller step, or an adaptive method.",
+    "not_finite": "The state overflowed, or the stages of a step could not be solved, at t = {t:.6g}. "
+    "Take a smaller step, or an adaptive method.",
     "stationary": "The start is a critical point: nothing moves. Perturb it, or give a finite t_span.",
     "at_rest": "The flow came to rest at t = {t:.6g} without meeting `until`. Ask for what this problem can reach.",
     "interrupted": "Interrupted at t = {t:.6g}; what was reached is here. Run on from the last weights.",
@@ -77,7 +82,9 @@ def gradient_flow(
     weight_decay : float
         lambda >= 0.
     method : str
-        A name from `dln.methods()`, or "auto": Dormand-Prince 8(5,3), and Tsitouras 5(4) for rtol > 1e-4.
+        A name from `dln.methods()`, or "auto": Dormand-Prince 8(5,3) (Tsitouras 5(4) for rtol > 1e-4) and, while the
+        flow waits on a plateau, Radau IIA of order 13 (9 for rtol > 1e-7), or Runge-Kutta-Chebyshev for large nets.
+        ``stats["used"]`` lists which was used from which time and step on.
     form : str
         A name from `dln.forms()`, or "auto".
     rtol : float
@@ -86,7 +93,7 @@ def gradient_flow(
     atol : float, optional
         Added to the allowed error of a step of a layer; by default 0.
     step : float, optional
-        Step of the methods with fixed step, which need it; refused by the others.
+        Steps of this size, without control of the error. Euler and the classical Runge-Kutta method need it.
     t_eval : array_like, optional
         Increasing times in t_span to save. By default up to 512 times spaced by arc length, so that transitions are
         resolved.
@@ -130,14 +137,14 @@ def gradient_flow(
     rtol = checks.positive(rtol, "rtol")
     if rtol < LEAST_RTOL:
         raise ValueError(f"`rtol` must be at least {LEAST_RTOL:.2g}, got {rtol:g}. Float64 resolves no more.")
-    chosen = _methods(method, rtol)
-    chosen_form = checks.one_of(form, "form", ("auto", *forms_.ALL))
+    methods, step = _methods(method, rtol, step, problem)
+    methods, form = _form(form, methods, method, problem)
     options = _Options(
-        methods=chosen,
-        form=next(iter(forms_.ALL)) if chosen_form == "auto" else chosen_form,
+        methods=methods,
+        form=form,
         rtol=rtol,
         atol=0.0 if atol is None else checks.nonnegative(atol, "atol"),
-        step=_step(step, chosen[0]),
+        step=step,
         max_steps=MAX_STEPS if max_steps is None else checks.integer(max_steps, "max_steps", least=1),
     )
     times = None if t_eval is None else _output_times(t_eval, span)
@@ -257,7 +264,7 @@ def continuation(
     if not set(names) <= set(METHODS):
         return None
     options = _Options(
-        methods=tuple(METHODS[name] for name in names),
+        methods=tuple(METHODS[name] if stats["step"] is None else METHODS[name].fixed() for name in names),
         form="weights",
         rtol=stats["rtol"],
         atol=stats["atol"],
@@ -285,25 +292,44 @@ def _continuation(
     return layers_at
 
 
-def _methods(method: Any, rtol: float) -> tuple[Method, ...]:
+def _methods(
+    method: Any, rtol: float, step: Any, problem: Problem
+) -> tuple[tuple[Method, ...], float | None]:
+    """Methods that take turns, and the fixed step if there is one."""
     name = checks.one_of(method, "method", ("auto", *METHODS))
     if name == "auto":
-        name = "tsit5" if rtol > LOOSE else "dop853"
-    return (METHODS[name],)
-
-
-def _step(step: Any, method: Method) -> float | None:
-    if method.adaptive:
         if step is not None:
-            raise ValueError(
-                f"`step` must be left out with the adaptive method {method.name!r}, got {step!r}. Set rtol."
-            )
-        return None
-    if step is None:
+            raise ValueError(f'`step` must be left out with method="auto", got {step!r}. Name a method.')
+        n, entries = problem.parameters, problem.widths[0] * problem.widths[-1]
+        small = n * entries <= COLLOCATE_UP_TO
+        stiff = (STIFF if rtol > STIFF_TIGHT_FROM else STIFF_TIGHT) if small else STIFF_LARGE
+        return (METHODS[PLAIN if rtol > LOOSE else TIGHT], METHODS[stiff]), None
+    if step is not None:
+        return (METHODS[name].fixed(),), checks.positive(step, "step")
+    if not METHODS[name].adaptive:
         raise ValueError(
-            f"`step` must be given with the method {method.name!r}, got None. It steps at a fixed size."
+            f"`step` must be given with the method {name!r}, got None. It steps at a fixed size."
         )
-    return checks.positive(step, "step")
+    return (METHODS[name],), None
+
+
+def _form(
+    form: Any, methods: tuple[Method, ...], asked: str, problem: Problem
+) -> tuple[tuple[Method, ...], str]:
+    """The form, and the methods that know it: of two that take turns the explicit one alone is left for wide nets."""
+    name = checks.one_of(form, "form", ("auto", *forms_.ALL))
+    few = methods[:1] if asked == "auto" else methods
+    if name == "auto":
+        wide = forms_.WIDE.suits(problem, few) and forms_.WIDE.pays(problem)
+        return (few, forms_.WIDE.name) if wide else (methods, forms_.WEIGHTS.name)
+    if name == forms_.WIDE.name:
+        if not forms_.WIDE.suits(problem, few):
+            raise ValueError(
+                f"`form` must not be {name!r} with weight decay or a method that is not an explicit Runge-Kutta "
+                f"method, got weight_decay={problem.weight_decay:g} and {asked!r}. Leave `form` out."
+            )
+        return few, name
+    return methods, name
 
 
 def _output_times(t_eval: ArrayLike, span: tuple[float, float]) -> Array:

@@ -15,9 +15,9 @@ import numpy as np
 
 from .. import checks, costs, files, inits
 from ..flow import gradient_flow
+from ..method import ALL as METHODS
 from ..problem import Until
 from ..saddles import Saddle, find_saddles
-from ..method import ALL as METHODS
 from ..trajectory import Trajectory
 from ..typing import Array
 from . import Outcome
