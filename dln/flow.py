@@ -176,7 +176,7 @@ class _Options:
 
         goals = {"cost_goal": -math.inf, "dissipation_goal": -1.0, **more}
         return Integration(
-            system=System.of(problem, forms_.ALL[self.form], any(m.curvature for m in self.methods)),
+            system=System.of(problem, forms_.ALL[self.form]),
             methods=self.methods,
             t_span=span,
             rtol=self.rtol,

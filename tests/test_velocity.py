@@ -53,7 +53,7 @@ def test_hessian_product_is_the_derivative_of_the_velocity(widths, seed, weight_
     widths[-1] = max(widths[-1], 2)
     cost = P.random_costs(widths[-1], widths[0], rng)[kind]
     weights = tuple(rng.standard_normal(shape) for shape in zip(widths[1:], widths, strict=False))
-    system = System.of(Problem(cost, weights, weight_decay), form.ALL["weights"], curvature=True)
+    system = System.of(Problem(cost, weights, weight_decay), form.ALL["weights"]).with_curvature()
     _, index, _, data, work = system.arguments
     gradient, _, product, hessian = system.kernels[3:]
     y, d = system.state, rng.standard_normal(system.state.size)
@@ -86,7 +86,7 @@ def test_nothing_is_written_beyond_the_scratch_array():
         cost = P.random_costs(max(widths[-1], 2), widths[0], rng)[0]
         widths = (*widths[:-1], max(widths[-1], 2))
         weights = tuple(rng.standard_normal(shape) for shape in zip(widths[1:], widths, strict=False))
-        system = System.of(Problem(cost, weights, 0.0), form.ALL["weights"], curvature=True)
+        system = System.of(Problem(cost, weights, 0.0), form.ALL["weights"]).with_curvature()
         size = len(system.arguments[-1])
         guarded = np.full(size + 64, 7.0)
         arguments = (*system.arguments[:-1], guarded[:size])

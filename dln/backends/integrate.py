@@ -114,6 +114,8 @@ class Integration:
 
     def _take(self, method: Method, velocity: Array) -> None:
         """Go on with a method from here."""
+        if method.curvature:
+            self.system = self.system.with_curvature()
         if method.name not in self.steppings:
             self.steppings[method.name] = Stepping(method, self.system, self.blocks)
         self.stepping = self.steppings[method.name]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -27,15 +27,21 @@ class System:
     arguments: tuple[Any, ...]  # pointers, index, weight_decay, data, work
 
     @staticmethod
-    def of(problem: Problem, form: Any, curvature: bool = False) -> System:
-        """Enter the form and compile what is not compiled; products with the Hessian only where they are asked for."""
+    def of(problem: Problem, form: Any) -> System:
+        """Enter the form and compile what is not compiled."""
         value, gradient = problem.cost.kernels()
-        second = (form.product_kernel(), problem.cost.hessian_kernel()) if curvature else (None, None)
-        kernels = (*form.kernels(), gradient, value, *second)
+        kernels = (*form.kernels(), gradient, value, None, None)
         index = np.array(problem.widths, dtype=np.int64)
         work = np.zeros(form.work_size(problem.widths))
         arguments = (pointers(kernels), index, problem.weight_decay, problem.cost.data, work)
         return System(problem, form, form.enter(problem), kernels, arguments)
+
+    def with_curvature(self) -> System:
+        """The same with products with the Hessian, which most runs do without."""
+        if self.kernels[-1] is not None:
+            return self
+        kernels = (*self.kernels[:-2], self.form.product_kernel(), self.problem.cost.hessian_kernel())
+        return replace(self, kernels=kernels, arguments=(pointers(kernels), *self.arguments[1:]))
 
     def evaluate(self, state: Array) -> tuple[Array, Array, Array, str]:
         """Velocity, end-to-end matrix (flat), (cost, objective, dissipation) at a state, and "" or what went wrong."""
