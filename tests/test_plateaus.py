@@ -323,3 +323,14 @@ def test_a_start_beyond_reach_ends_and_says_so(depth, alpha):
     assert run.n_steps + run.stats["rejected"] <= 200_000
     assert np.isfinite(run.end_to_end).all()
     assert seconds < 60
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_the_cost_does_not_rise_on_the_longest_plateaus(seed):
+    """h |H| reaches 1e8 there: what stiff modes lack must not come in times that, at the ends or between them."""
+    rng = np.random.default_rng(seed)
+    cost = dln.costs.FullyObserved(P.target(5, (3.0, 2.0, 1.0), rng))
+    weights = P.small_start((5,) * 5, 1e-4, rng)
+    run = dln.gradient_flow(cost, weights, (0.0, 1.2e8), t_eval=np.linspace(0.0, 1.2e8, 60))
+    assert run.success
+    assert np.diff(run.cost).max() < 1e-12 * run.cost[0]

@@ -28,10 +28,8 @@ STIFF_SHARE = 1e-3  # of the largest eigenvalue: what is below is left to plain 
 MOST, PATIENCE = 20, 100  # corrections where the step can be shortened, and where it cannot
 SLOW = 0.35  # reduction of the residual per correction from which on new eigenpairs are due
 DIVERGES = 0.9
-STAGNANT, VELOCITY = (
-    0.3,
-    0.1,
-)  # corrections that fall no faster, below this share of |H| |y| in velocity, are rounding
+# Corrections that fall no faster than STAGNANT, below VELOCITY |H| |y| roundings in velocity, are rounding themselves.
+STAGNANT, VELOCITY = 0.3, 0.1
 SOLVED = 0.02  # of the tolerance: how well the stages are solved
 FARTHEST = 2.0  # lengths of the last step over which its polynomial is extrapolated
 EPS = np.finfo(np.float64).eps

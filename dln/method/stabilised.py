@@ -419,13 +419,15 @@ def _recurrence(A: Array, B: Array, a: float, sigma: float) -> Array:
 def rock4(s: int) -> Rung:
     """ROCK of order 4 with s >= 5 stages, computed from its stability polynomial.
 
-    Three things differ from Abdulle's method. The quartic factor of the polynomial, which he tabulates, is solved for.
+    Three things differ from Abdulle's code as it is commonly described. The quartic factor of the polynomial, tabulated
+    there, is solved for.
 
-    His recurrence runs through all of P before the four stages, which then amplify the roundings of its end by the
-    quartic: as s^8, 1e13 for 150 stages. Here every other zero of P goes into a recurrence of its own after the four
-    stages. It damps what they amplify, and s^4 remains. Each half is orthogonal on its own zeros for the weight w, so
-    that its stages stay as bounded as those of P. Between the halves the stiff modes still swing out by the root of the
-    quartic. On a curved slow manifold that, seen by the error estimate, bounds the useful s near 50.
+    There the recurrence runs through all of P before the four stages, which then amplify the roundings of its end
+    by the quartic: as s^8, 1e13 for 150 stages. Here every other zero of P goes into a recurrence of its own after
+    the four stages. It damps what they amplify, and s^4 remains. Each half is orthogonal on its own zeros for the
+    weight w, so that its stages stay as bounded as those of P. Between the halves the stiff modes still swing out
+    by the root of the quartic. On a curved slow manifold that, seen by the error estimate, bounds the useful s near
+    50.
 
     His error estimate takes the last four stages and the velocity after them. Here it takes what those roundings do not
     reach: velocity and increment at the end of either recurrence and the velocity at the start, by the weights that
