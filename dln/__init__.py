@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from . import costs as costs
     from . import inits as inits
     from . import network as network
+    from . import schatten as schatten
     from . import theorems as theorems
     from .critical import escape_speed as escape_speed
     from .descent import gradient_descent as gradient_descent
@@ -33,6 +34,7 @@ _HOME = {
     "costs": "costs",
     "inits": "inits",
     "network": "network",
+    "schatten": "schatten",
     "theorems": "theorems",
     "escape_speed": "critical",
     "gradient_descent": "descent",

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import numpy as np
 
 from . import checks
 from .typing import RNG, Array, ArrayLike
 
-__all__ = ["ALL", "aligned", "balanced", "gaussian", "lambda_balanced", "orthogonal"]
+__all__ = ["ALL", "aligned", "balanced", "balanced_factors", "gaussian", "lambda_balanced", "orthogonal"]
 
 
 def gaussian(
@@ -151,17 +152,8 @@ def balanced(
     >>> np.allclose(W_3 @ W_2 @ W_1, np.diag([8.0, 1.0])), np.allclose(W_2.T @ W_2, W_1 @ W_1.T)
     (True, True)
     """
-    A = checks.array(A, "A", ndim=2)
-    depth = checks.integer(depth, "depth", least=1, most=checks.MOST)
-    U, s, Vt = np.linalg.svd(A, full_matrices=False)
-    rank = int(np.sum(s > max(A.shape) * np.finfo(float).eps * s[0]))
-    n = _widths_around(A.shape, depth, widths, rank)
     random = checks.generator(rng)
-    bases = [Vt[:rank].T, *(_orthonormal(w, rank, random) for w in n[1:-1]), U[:, :rank]]
-    return [
-        (after * s[:rank] ** (1 / depth)) @ before.T
-        for before, after in zip(bases[:-1], bases[1:], strict=True)
-    ]
+    return balanced_factors(A, depth, widths, lambda rows, columns: _orthonormal(rows, columns, random))
 
 
 def lambda_balanced(widths: Sequence[int], balance: float, *, scale: float, rng: RNG = None) -> list[Array]:
@@ -256,8 +248,24 @@ def aligned(
     u = checks.positive(scale, "scale") ** (1 / depth)
     U, s, Vt = np.linalg.svd(target, full_matrices=False)
     n = _widths_around(target.shape, depth, widths, len(s))
-    bases = [Vt.T, *(np.eye(w, len(s)) for w in n[1:-1]), U]
-    return [u * (after @ before.T) for before, after in zip(bases[:-1], bases[1:], strict=True)]
+    return _between([Vt.T, *(np.eye(w, len(s)) for w in n[1:-1]), U], u)
+
+
+def balanced_factors(
+    A: ArrayLike, depth: int, widths: Sequence[int] | None, hidden: Callable[[int, int], Array]
+) -> list[Array]:
+    """Balanced layers with product A, between hidden bases ``hidden(width, rank)`` with orthonormal columns."""
+    A = checks.array(A, "A", ndim=2)
+    depth = checks.integer(depth, "depth", least=1, most=checks.MOST)
+    U, s, Vt = np.linalg.svd(A, full_matrices=False)
+    rank = int(np.sum(s > max(A.shape) * np.finfo(float).eps * s[0]))
+    n = _widths_around(A.shape, depth, widths, rank)
+    return _between([Vt[:rank].T, *(hidden(w, rank) for w in n[1:-1]), U[:, :rank]], s[:rank] ** (1 / depth))
+
+
+def _between(bases: Sequence[Array], u: Array | float) -> list[Array]:
+    """Layers that take each column of a basis to u times that column of the next."""
+    return [(after * u) @ before.T for before, after in pairwise(bases)]
 
 
 def _widths_around(

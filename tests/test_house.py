@@ -21,7 +21,7 @@ FLOORS = (
     {"typing", "progress"},
     {"core", "checks"},
     {"network", "costs", "inits", "method", "files"},
-    {"problem", "critical"},
+    {"problem", "critical", "schatten"},
     {"trajectory"},
     {"form", "backends"},
     {"watch"},
