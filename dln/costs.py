@@ -60,7 +60,7 @@ class Cost(ABC):
     def hessian_vector(self, A: ArrayLike, D: ArrayLike) -> Array:
         """Second derivative of C at `A` in the direction `D`, shape of `A`."""
         A = self._matrix(A)
-        return self.scale * self._hessian_vector(A, checks.array(D, "D", shape=A.shape))
+        return self.raw_hessian_vector(A, checks.array(D, "D", shape=A.shape))
 
     def raw_value(self, A: Array) -> Any:
         """Value at matrices that are known to fit; infinite or NaN where they overflow."""
@@ -69,6 +69,10 @@ class Cost(ABC):
     def raw_gradient(self, A: Array) -> Array:
         """Gradient at matrices that are known to fit."""
         return self.scale * self._gradient(A)
+
+    def raw_hessian_vector(self, A: Array, D: Array) -> Array:
+        """Second derivative at a matrix and in a direction that are known to fit."""
+        return self.scale * self._hessian_vector(A, D)
 
     @abstractmethod
     def _value(self, A: Array) -> Any: ...

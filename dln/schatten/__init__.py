@@ -8,15 +8,19 @@ Its value, subgradient, proximal operator and thresholds are closed forms or roo
 from __future__ import annotations
 
 from .matrix import factorize, prox, subgradient, value
+from .minima import Certificate, Minimum, solve
 from .scalar import branches, jump, prox_power, saddle_node, threshold
 
 __all__ = [
+    "Certificate",
+    "Minimum",
     "branches",
     "factorize",
     "jump",
     "prox",
     "prox_power",
     "saddle_node",
+    "solve",
     "subgradient",
     "threshold",
     "value",
