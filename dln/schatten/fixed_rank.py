@@ -166,8 +166,8 @@ class Point:
 
     def _parts(self, z: Array) -> tuple[Array, Array, Array]:
         r, m = self.rank, len(self.U)
-        M, B, C = np.split(z, [r * r, r * (r + m)])
-        return M.reshape(r, r), B.reshape(m, r), C.reshape(-1, r)
+        k = r * (r + m)
+        return z[: r * r].reshape(r, r), z[r * r : k].reshape(m, r), z[k:].reshape(-1, r)
 
 
 def newton(point: Point) -> Point:

@@ -20,7 +20,8 @@ __all__ = ["Certificate", "Minimum", "solve"]
 SAME = 1e-6  # relative distance up to which two minima are one
 PROVED = 1e-9  # gap, relative to the objective at 0, up to which a minimum is global
 FLAT = 1e-8  # least eigenvalue of the Hessian, relative to the curvature of the cost, that counts as zero
-SWEEPS = 4
+PAIRS = 2  # singular pairs of the gradient along which modes are added
+BREADTH = 2  # minima of one rank that are expanded
 
 
 @dataclass(frozen=True)
@@ -87,9 +88,9 @@ def solve(
 
     They are the products W_L ... W_1 at the minima of :math:`C(W_L \cdots W_1) + \tfrac\lambda2 \sum_l \|W_l\|_F^2`.
     For L <= 2 and convex C there is one minimum, found and certified by duality. For L >= 3 there may be one or more
-    at every rank, A = 0 among them: the search goes up in rank along the top singular pair of the gradient and down by
-    the least singular value until nothing changes, and ends each run by Newton's method on the matrices of that rank.
-    It finds every minimum of a fully observed target; for other costs there may be more, which `restarts` look for.
+    at every rank, A = 0 among them: the search goes up in rank along the top singular pairs of the gradient and down by
+    the least singular value until nothing new is found; each run is Newton's method on the matrices of one rank. All
+    minima of a fully observed target are found; for other costs there may be more, which `restarts` look for.
 
     Parameters
     ----------
@@ -229,48 +230,29 @@ def _with_modes(point: Point, U: Array, s: Array, V: Array) -> Point:
 
 
 def _by_rank(zero: Point, most: int, restarts: int, random: np.random.Generator) -> list[Point]:
-    """Depths 3 and more: distinct local minima, from sweeps up and down in rank."""
+    """Depths 3 and more: distinct local minima, each expanded once into starts one mode above it and one below."""
     found = [zero]
-    tried: set[tuple[int, int]] = set()
-    for _ in range(SWEEPS):
-        before = len(found)
-        for start in _starts(found, most, tried):
-            _keep(found, start)
-        if len(found) == before:
-            break
+    for point in found:  # which grows meanwhile
+        if sum(other.rank == point.rank for other in found[: found.index(point)]) < BREADTH:
+            for start in _beside(point, most):
+                _keep(found, start)
     for rank in sorted({point.rank for point in found} - {0}):
-        best = _lowest(found, rank)
+        best = min((point for point in found if point.rank == rank), key=lambda point: point.objective)
         for _ in range(restarts):
             z = best.tangent(random.normal(size=len(best.gradient)))
             _keep(found, best.moved(z * (np.linalg.norm(best.s) / np.linalg.norm(z))))
     return found
 
 
-def _starts(found: list[Point], most: int, tried: set[tuple[int, int]]) -> Iterator[Point]:
-    """One or two modes more than the lowest minimum of every rank, then one mode less, each tried once."""
-    rank = 0
-    while rank < most:
-        point = _lowest(found, rank)
-        U, s, Vt = np.linalg.svd(point.normal_gradient)
-        for count in (1, 2):
-            if rank + count <= most and (id(point), count) not in tried:
-                tried.add((id(point), count))
-                yield _with_modes(point, -U[:, :count], s[:count], Vt[:count].T)
-            if any(other.rank > rank for other in found):
-                break
-        above = [other.rank for other in found if other.rank > rank]
-        if not above:
-            break
-        rank = min(above)
-    for rank in sorted({point.rank for point in found} - {0, 1}, reverse=True):
-        point = _lowest(found, rank)
-        if (id(point), -1) not in tried:
-            tried.add((id(point), -1))
-            yield point.without_last()
-
-
-def _lowest(found: list[Point], rank: int) -> Point:
-    return min((point for point in found if point.rank == rank), key=lambda point: point.objective)
+def _beside(point: Point, most: int) -> Iterator[Point]:
+    """One mode more, along each of the top singular pairs of the gradient, two more, and one mode less."""
+    U, s, Vt = np.linalg.svd(point.normal_gradient)
+    room = most - point.rank
+    pairs = [[k] for k in range(min(PAIRS, room, len(s)))] + ([[0, 1]] if room > 1 else [])
+    for pair in pairs:
+        yield _with_modes(point, -U[:, pair], s[pair], Vt[pair].T)
+    if point.rank > 1:
+        yield point.without_last()
 
 
 def _keep(found: list[Point], start: Point) -> None:
