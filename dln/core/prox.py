@@ -20,9 +20,7 @@ from .compile import compiled, helper, vector
 __all__ = ["ENTRIES", "kernels", "penalty"]
 
 ENTRIES = 12  # of the numbers that the kernels need of a penalty, see `penalty`
-EXACT = (
-    2e-4  # relative size of a step, in units of the radius of its series, after which nothing is left to do
-)
+EXACT = 2e-4  # step in units of the radius of its series, after which nothing is left to do
 TRUSTED = 0.1  # the same, up to which the series is used at all
 GENTLE = 0.25  # below this power x may be a small difference of s and m, see `_power`
 MOST = 100  # steps; two are usual, some 50 at a double root
