@@ -15,6 +15,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from . import costs as costs
     from . import inits as inits
+    from . import landscape as landscape
     from . import network as network
     from . import schatten as schatten
     from . import theorems as theorems
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 _HOME = {
     "costs": "costs",
     "inits": "inits",
+    "landscape": "landscape",
     "network": "network",
     "schatten": "schatten",
     "theorems": "theorems",

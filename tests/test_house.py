@@ -26,7 +26,7 @@ FLOORS = (
     {"form", "backends"},
     {"watch"},
     {"flow", "descent"},
-    {"saddles", "theorems"},
+    {"landscape", "saddles", "theorems"},
     {"plotting"},
     {"experiments", "doctor", "bench"},
     {"cli"},
