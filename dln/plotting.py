@@ -6,11 +6,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from . import checks
+from .landscape import Bifurcation
 from .saddles import Saddle, find_saddles
 from .trajectory import Trajectory
 from .typing import Array
 
-__all__ = ["plot_cost", "plot_trajectory", "save_figure", "shade_plateaus"]
+__all__ = ["plot_bifurcation", "plot_cost", "plot_trajectory", "save_figure", "shade_plateaus"]
 
 STYLE = {
     "svg.hashsalt": "dln",
@@ -56,6 +60,34 @@ def plot_cost(
         ax.semilogy(trajectory.t, test_cost, color="tab:red", lw=1.4, ls="--", label="test mean square")
     shade_plateaus(ax, trajectory, saddles)
     ax.set(xlabel="time t", ylabel="cost")
+    ax.legend(frameon=False, fontsize="small")
+    return ax
+
+
+def plot_bifurcation(diagram: Bifurcation, ax: Any = None, *, quantity: str = "norm") -> Any:
+    """Critical points against the weight decay: minima solid, saddles dashed with their Morse index; returns the axes.
+
+    The colour tells the rank, the global minimum is thick. `quantity` is "norm" (of A) or "objective".
+    """
+    name = checks.one_of(quantity, "quantity", ("norm", "objective"))
+    ax = _axes(ax)
+    decays, ranks = diagram.weight_decays, set[int]()
+    for row, branches in enumerate(diagram.branches):
+        y, index = getattr(diagram, name)[row], diagram.morse_index[row]
+        rank = sum(branch != "0" for branch in branches)
+        shade = colour(rank - 1) if rank else "0.25"
+        label = None if rank in ranks else f"rank {rank}"
+        ranks.add(rank)
+        ax.plot(decays, np.where(index == 0, y, np.nan), color=shade, lw=1.2, label=label)
+        ax.plot(decays, np.where(index > 0, y, np.nan), color=shade, lw=0.9, ls="--")
+        ax.plot(decays, np.where(diagram.is_global[row], y, np.nan), color=shade, lw=3.0, alpha=0.5)
+        there = np.flatnonzero(index > 0)
+        if len(there):
+            at = there[int(0.3 * len(there))]
+            ax.text(decays[at], y[at], str(index[at]), color=shade, fontsize="x-small", ha="center", va="center",
+                    bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.4})  # fmt: skip
+    ax.set(xlabel=r"weight decay $\lambda$", ylabel=r"$\|A\|_F$" if name == "norm" else "objective")
+    ax.set_xlim(decays[0], decays[-1])
     ax.legend(frameon=False, fontsize="small")
     return ax
 

@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 from .curvature import Hessian, gauss_newton, hessian
+from .diagram import Bifurcation, Thresholds, bifurcation, thresholds
 from .points import CriticalPoint, Landscape, critical_points, local_minima
+from .projections import Projection, is_tightened, unregularised
 from .spectra import aligned_spectrum, origin_spectrum
 
 __all__ = [
+    "Bifurcation",
     "CriticalPoint",
     "Hessian",
     "Landscape",
+    "Projection",
+    "Thresholds",
     "aligned_spectrum",
+    "bifurcation",
     "critical_points",
     "gauss_newton",
     "hessian",
+    "is_tightened",
     "local_minima",
     "origin_spectrum",
+    "thresholds",
+    "unregularised",
 ]

@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 from ..schatten import branches, saddle_node
 from ..typing import Array
 
-__all__ = ["LABELS", "Group", "Partial", "equal", "groups"]
+__all__ = ["LABELS", "MOST", "Group", "Partial", "aligned_layers", "equal", "groups", "rounding_of"]
+
+MOST = 3**12  # points that are listed at once
 
 LABELS = ("+", "-", "+-", "0")  # upper root, lower root, both in one, none
 
@@ -71,11 +73,25 @@ class Partial(NamedTuple):
         )
 
 
+def rounding_of(s: Array, shape: tuple[int, ...]) -> float:
+    """What the singular values of a matrix may be wrong by, four times the usual bound."""
+    return float(4 * max(shape) * np.finfo(float).eps * s[0])
+
+
 def equal(s: Array, rounding: float) -> list[tuple[float, int]]:
     """Descending singular values as (value, multiplicity), equal within the rounding, also to 0."""
     s = np.where(s <= rounding, 0.0, s)
     ends = np.flatnonzero(np.append(s[:-1] - s[1:] > rounding, True)) + 1
     return [(float(part.mean()), len(part)) for part in np.split(s, ends[:-1])]
+
+
+def aligned_layers(U: Array, x: Array, Vt: Array, widths: Sequence[int]) -> list[Array]:
+    """Balanced layers with product sum x_i u_i v_i^T; its modes take the first neurons of every hidden layer."""
+    active = np.flatnonzero(x)
+    u = x[active] ** (1 / (len(widths) - 1))
+    hidden = (np.eye(w, len(active)) for w in widths[1:-1])
+    bases = [Vt[active].T, *hidden, U[:, active]]
+    return [(after * u) @ before.T for before, after in zip(bases, bases[1:], strict=False)]
 
 
 def groups(

@@ -29,12 +29,10 @@ import numpy as np
 from .. import checks
 from ..schatten import jump
 from ..typing import Array, ArrayLike
-from .modes import Partial, equal, groups
+from .modes import MOST, Partial, aligned_layers, equal, groups, rounding_of
 from .spectra import spectrum
 
 __all__ = ["CriticalPoint", "Landscape", "critical_points", "local_minima"]
-
-MOST = 3**12  # points that are listed at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,12 +81,8 @@ class CriticalPoint:
     @property
     def weights(self) -> list[Array]:
         """Balanced layers with product A, one point of the orbit of rotations."""
-        x, U, Vt = self.singular_values, self.landscape.U, self.landscape.Vt
-        active = np.flatnonzero(x)
-        u = x[active] ** (1 / self.landscape.depth)
-        hidden = (np.eye(w, len(active)) for w in self.landscape.widths[1:-1])
-        bases = [Vt[active].T, *hidden, U[:, active]]
-        return [(after * u) @ before.T for before, after in zip(bases, bases[1:], strict=False)]
+        space = self.landscape
+        return aligned_layers(space.U, self.singular_values, space.Vt, space.widths)
 
     def spectrum(self) -> Array:
         """All eigenvalues of the Hessian with respect to the weights, ascending, in closed form."""
@@ -164,7 +158,7 @@ class Landscape:
             raise ValueError(f"`width` must be None for one layer, got {width!r}. It has no hidden layer.")
         self.U, s, self.Vt = np.linalg.svd(A, full_matrices=False)
         self.width = len(s) if width is None else checks.integer(width, "width", least=1, most=checks.MOST)
-        self.rounding = 4 * max(A.shape) * np.finfo(float).eps * float(s[0])
+        self.rounding = rounding_of(s, A.shape)
         self.groups = groups(equal(s, self.rounding), self.depth, self.weight_decay, self.rounding)
         self.singular_values = np.array([group.s for group in self.groups for _ in range(group.many)])
         self.sizes = [group.sizes for group in self.groups for _ in range(group.many)]
