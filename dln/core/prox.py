@@ -19,19 +19,20 @@ from .compile import compiled, helper, vector
 
 __all__ = ["ENTRIES", "kernels", "penalty"]
 
-ENTRIES = 12  # of the numbers that the kernels need of a penalty, see `penalty`
+ENTRIES = 13  # of the numbers that the kernels need of a penalty, see `penalty`
 EXACT = 2e-4  # step in units of the radius of its series, after which nothing is left to do
 TRUSTED = 0.1  # the same, up to which the series is used at all
 GENTLE = 0.25  # below this power x may be a small difference of s and m, see `_power`
 MOST = 100  # steps; two are usual, some 50 at a double root
 
 
-def penalty(m: Any, q: Any) -> Any:
-    """Numbers m, q, x_sn, s_sn, x_jump, s_jump and the polynomial y(tau), as rows of shape (.., 12).
+def penalty(m: Any, q: Any, rest: Any = 0.0) -> Any:
+    """Numbers m, q, x_sn, s_sn, x_jump, s_jump, the polynomial y(tau) and the rest, as rows of shape (.., 13).
 
-    At s_jump the objective (x - s)^2/2 + m x^(1-q)/(1-q) at x_+ = x_jump equals that at 0.
+    `rest` is what float64 cannot hold of m: x may be a small difference of s and m. At s_jump the objective
+    (x - s)^2/2 + m x^(1-q)/(1-q) at x_+ = x_jump equals that at 0.
     """
-    m, q = np.broadcast_arrays(np.asarray(m, float), np.asarray(q, float))
+    m, q, rest = np.broadcast_arrays(*(np.asarray(x, float) for x in (m, q, rest)))
     root = 1.0 / (1.0 + q)
     # x (1+q)/q without the division by zero at q = 0, where both thresholds are m
     scale = (1.0 + q) * m**root * q ** (-q * root)
@@ -52,28 +53,28 @@ def penalty(m: Any, q: Any) -> Any:
         ),
     ]
     power = m**root * q**root
-    return np.stack([m, q, power, scale, wide * power, 0.5 * wide * scale, *hermite], axis=-1)
+    return np.stack([m, q, power, scale, wide * power, 0.5 * wide * scale, *hermite, rest], axis=-1)
 
 
 @helper
-def _power(x: float, s: float, m: float, q: float) -> tuple[float, float]:
+def _power(x: float, s: float, m: float, q: float, rest: float) -> tuple[float, float]:
     """m x^-q, and the residual x + m x^-q - s; for small q by the digits of s - m."""
     if q < GENTLE:
         exponent = -q * math.log(x)
         if abs(exponent) < 0.5:
             change = m * math.expm1(exponent)
-            return m + change, x - (s - m) + change
+            return m + change, x - ((s - m) - rest) + change
     power = m * x**-q
     return power, (x - s) + power
 
 
 @helper
-def _root(x: float, barrier: float, s: float, m: float, q: float) -> float:
+def _root(x: float, barrier: float, s: float, m: float, q: float, rest: float) -> float:
     """The root on that side of the barrier x_sn on which x lies, in (0, s]."""
     last = np.inf
     above = x > barrier
     for _ in range(MOST):
-        power, residual = _power(x, s, m, q)
+        power, residual = _power(x, s, m, q, rest)
         # derivatives of the residual over their factorials, for a step relative to x
         first = x - q * power
         if first == 0.0:
@@ -104,12 +105,12 @@ def _root(x: float, barrier: float, s: float, m: float, q: float) -> float:
 def _upper(s: float, numbers: Any) -> float:
     m, q, node, value = numbers[0], numbers[1], numbers[2], numbers[3]
     if q == 0.0:
-        return s - m
+        return (s - m) - numbers[12]
     tau = math.sqrt(max(0.0, 1.0 - math.exp((1.0 + q) * math.log(value / s))))
     y = numbers[11]
     for k in range(10, 5, -1):
         y = y * tau + numbers[k]
-    return _root(max(y * s, node * (1.0 + 1e-15)), node, s, m, q)
+    return _root(max(y * s, node * (1.0 + 1e-15)), node, s, m, q, numbers[12])
 
 
 def all_roots(s: Any, numbers: Any, upper: Any, lower: Any) -> None:
@@ -122,7 +123,7 @@ def all_roots(s: Any, numbers: Any, upper: Any, lower: Any) -> None:
             upper[i] = math.copysign(_upper(size, row), s[i])
             if row[1] > 0.0:
                 start = (row[0] / size) ** (1.0 / row[1])  # there the power alone is s
-                low = _root(start, row[2], size, row[0], row[1]) if start > 0.0 else 0.0
+                low = _root(start, row[2], size, row[0], row[1], row[12]) if start > 0.0 else 0.0
                 lower[i] = math.copysign(low, s[i])
 
 
