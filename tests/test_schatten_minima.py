@@ -152,6 +152,10 @@ def test_symmetries_scale_and_width():
     again = dln.schatten.solve(cost, 0.1, 3, restarts=3, rng=1)
     assert again[0].objective <= minima[0].objective * (1 + 1e-12)
     assert len(again) >= len(minima)
+    greedy = dln.schatten.solve(cost, 0.1, 3, breadth=1)
+    objectives = np.array([m.objective for m in minima])
+    assert all(np.isclose(objectives, m.objective, rtol=1e-10).any() for m in greedy)
+    assert len(greedy) <= len(minima)
 
 
 def test_certificates_bite():
@@ -195,6 +199,7 @@ def test_least_curvature_by_lanczos_is_that_of_the_dense_hessian(dense, monkeypa
         ((dln.costs.FullyObserved(np.eye(2)), 0.1, 3), {"width": 0}, "width"),
         ((dln.costs.FullyObserved(np.eye(2)), 0.1, 3), {"shape": (3, 2)}, "shape"),
         ((dln.costs.FullyObserved(np.eye(2)), 0.1, 3), {"restarts": -1}, "restarts"),
+        ((dln.costs.FullyObserved(np.eye(2)), 0.1, 3), {"breadth": 0}, "breadth"),
         ((costs()["custom"], 0.1, 3), {}, "shape"),
     ],
 )

@@ -20,8 +20,6 @@ __all__ = ["Certificate", "Minimum", "solve"]
 SAME = 1e-6  # relative distance up to which two minima are one
 PROVED = 1e-9  # gap, relative to the objective at 0, up to which a minimum is global
 FLAT = 1e-8  # least eigenvalue of the Hessian, relative to the curvature of the cost, that counts as zero
-PAIRS = 2  # singular pairs of the gradient along which modes are added
-BREADTH = 2  # minima of one rank that are expanded
 
 
 @dataclass(frozen=True)
@@ -81,6 +79,7 @@ def solve(
     *,
     width: int | None = None,
     shape: tuple[int, int] | None = None,
+    breadth: int = 2,
     restarts: int = 0,
     rng: RNG = None,
 ) -> tuple[Minimum, ...]:
@@ -104,6 +103,9 @@ def solve(
         Greatest rank that is admitted, as by hidden layers of this width; min(n_0, n_L) by default.
     shape : pair of int, optional
         (n_L, n_0), where the cost does not know it.
+    breadth : int
+        For L >= 3, singular pairs along which modes are added, and minima of one rank from which the search goes on.
+        With 1 it is the greedy path alone, some four times faster.
     restarts : int
         For L >= 3, random starts around the lowest minimum of every rank.
     rng : None, int, SeedSequence or Generator
@@ -136,13 +138,14 @@ def solve(
     Minimum(local minimum, rank 0, objective 5)
     """
     problem, n, most = _checked(cost, weight_decay, depth, width, shape)
+    breadth = checks.integer(breadth, "breadth", least=1, most=checks.MOST)
     restarts = checks.integer(restarts, "restarts", least=0)
     random = checks.generator(rng)
     zero = Point(problem, np.empty((n[0], 0)), np.empty(0), np.empty((n[1], 0)))
     if depth <= 2:
         points = [_ridge(zero) if depth == 1 else _convex(zero, most)]
     else:
-        points = _by_rank(zero, most, restarts, random)
+        points = _by_rank(zero, most, breadth, restarts, random)
     minima = [_minimum(point, zero, most) for point in points]
     return tuple(sorted(minima, key=lambda minimum: minimum.objective))
 
@@ -229,12 +232,12 @@ def _with_modes(point: Point, U: Array, s: Array, V: Array) -> Point:
     )
 
 
-def _by_rank(zero: Point, most: int, restarts: int, random: np.random.Generator) -> list[Point]:
-    """Depths 3 and more: distinct local minima, each expanded once into starts one mode above it and one below."""
+def _by_rank(zero: Point, most: int, breadth: int, restarts: int, random: np.random.Generator) -> list[Point]:
+    """Depths 3 and more: distinct local minima, each expanded once into starts of higher and of lower rank."""
     found = [zero]
-    for point in found:  # which grows meanwhile
-        if sum(other.rank == point.rank for other in found[: found.index(point)]) < BREADTH:
-            for start in _beside(point, most):
+    for k, point in enumerate(found):  # which grows meanwhile
+        if sum(other.rank == point.rank for other in found[:k]) < breadth:
+            for start in _beside(point, most, breadth):
                 _keep(found, start)
     for rank in sorted({point.rank for point in found} - {0}):
         best = min((point for point in found if point.rank == rank), key=lambda point: point.objective)
@@ -244,14 +247,16 @@ def _by_rank(zero: Point, most: int, restarts: int, random: np.random.Generator)
     return found
 
 
-def _beside(point: Point, most: int) -> Iterator[Point]:
-    """One mode more, along each of the top singular pairs of the gradient, two more, and one mode less."""
+def _beside(point: Point, most: int, breadth: int) -> Iterator[Point]:
+    """One mode more, along each of the top singular pairs of the gradient; for a broad search two more, or one less."""
     U, s, Vt = np.linalg.svd(point.normal_gradient)
-    room = most - point.rank
-    pairs = [[k] for k in range(min(PAIRS, room, len(s)))] + ([[0, 1]] if room > 1 else [])
+    room, count = most - point.rank, min(breadth, int(np.sum(s > 1e-10 * s[0])))
+    pairs = [[k] for k in range(count)] if room > 0 else []
+    if room > 1 and count > 1:
+        pairs.append([0, 1])
     for pair in pairs:
         yield _with_modes(point, -U[:, pair], s[pair], Vt[pair].T)
-    if point.rank > 1:
+    if point.rank > 1 and breadth > 1:
         yield point.without_last()
 
 
