@@ -9,6 +9,7 @@ from scipy.optimize import minimize
 import dln
 from dln.network import end_to_end
 from dln.schatten.fixed_rank import Penalised, Point, least_curvature, newton
+from dln.schatten.minima import _bound
 
 
 def completion(seed, shape=(8, 6), rank=2, observed=0.7, noise=0.1):
@@ -176,6 +177,36 @@ def test_certificates_bite():
     assert np.isclose(convex.certificate.excess, 1.0 / 0.2 - 1)
     wide = completion(7)
     assert dln.schatten.solve(wide, 0.3, 2, width=1)[0].kind == "local minimum"
+
+
+def test_a_broad_search_finds_lower_minima_than_the_greedy_path():
+    """Noise alone makes many minima of rank four; the greedy path ends on one that is not the lowest."""
+    rng = np.random.default_rng(0)
+    U, V = (np.linalg.qr(rng.normal(size=(10, 2)))[0] for _ in range(2))
+    mask = np.zeros(100)
+    mask[rng.permutation(100)[:60]] = 1
+    noisy = U @ np.diag([10.0, 7.0]) @ V.T + 0.1 * rng.normal(size=(10, 10))
+    cost = dln.costs.MatrixCompletion(noisy, mask.reshape(10, 10))
+    for depth in (3, 4):
+        greedy, broad = (dln.schatten.solve(cost, 0.02, depth, breadth=breadth) for breadth in (1, 2))
+        assert broad[0].objective < 0.9995 * greedy[0].objective
+        assert len(broad) > len(greedy)
+
+
+def test_every_decay_of_a_path_has_its_certified_global_minimum():
+    """Modes are added down to the last one that pays, however little."""
+    cost = completion(9)
+    for decay in np.geomspace(1e-3, 10.0, 40):
+        (minimum,) = dln.schatten.solve(cost, decay, 2)
+        assert minimum.kind == "global minimum"
+        assert minimum.certificate.excess < 1e-9
+
+
+def test_the_bound_of_one_layer_is_sharp_where_the_cost_is_nearly_linear():
+    cost = 1e-9 * dln.costs.MatrixCompletion([[1e9, 0.0], [0.0, 2e9]], np.eye(2))
+    zero = Point(Penalised(cost, 2.0, 1), np.empty((2, 0)), np.empty(0), np.empty((2, 0)))
+    (minimum,) = dln.schatten.solve(cost, 2.0, 1)
+    assert np.isclose(zero.objective - _bound(zero, 2), zero.objective - minimum.objective, rtol=1e-6)
 
 
 @pytest.mark.parametrize("dense", [0, 10**6])
