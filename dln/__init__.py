@@ -25,9 +25,15 @@ if TYPE_CHECKING:
     from .flow import forms as forms
     from .flow import gradient_flow as gradient_flow
     from .flow import methods as methods
+    from .network import ntk as ntk
     from .problem import Until as Until
     from .saddles import Saddle as Saddle
+    from .saddles import SaddlePath as SaddlePath
+    from .saddles import blow_up_time as blow_up_time
+    from .saddles import escape_time as escape_time
     from .saddles import find_saddles as find_saddles
+    from .saddles import greedy_low_rank as greedy_low_rank
+    from .saddles import saddle_to_saddle as saddle_to_saddle
     from .trajectory import Trajectory as Trajectory
 
 # Public name -> the module that holds it; a module's own name stands for itself.
@@ -44,9 +50,15 @@ _HOME = {
     "forms": "flow",
     "gradient_flow": "flow",
     "methods": "flow",
+    "ntk": "network",
     "Until": "problem",
     "Saddle": "saddles",
+    "SaddlePath": "saddles",
+    "blow_up_time": "saddles",
+    "escape_time": "saddles",
     "find_saddles": "saddles",
+    "greedy_low_rank": "saddles",
+    "saddle_to_saddle": "saddles",
     "Trajectory": "trajectory",
 }
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from . import checks
-from .typing import Array
+from .typing import Array, Layers
 
 __all__ = [
     "end_to_end",
@@ -21,6 +21,7 @@ __all__ = [
     "rotate",
     "include",
     "end_to_end_velocity",
+    "ntk",
     "tangent_bound",
     "tangent_kernel",
 ]
@@ -135,6 +136,43 @@ def end_to_end_velocity(weights: Sequence[Array], G: Array) -> Array:
         velocity = velocity - (left if l == 0 else left @ _transpose(forward[l - 1]) @ forward[l - 1])
         B = weights[l] if B is None else B @ weights[l]
     return velocity
+
+
+def ntk(weights: Layers) -> Array:
+    r"""Neural tangent kernel :math:`\Theta = \sum_l (B_l B_l^T) \otimes (F_{l-1}^T F_{l-1})`.
+
+    Parameters
+    ----------
+    weights : sequence of array_like
+        Layers [W_1, .., W_L].
+
+    Returns
+    -------
+    ndarray, shape (n_L, n_0, n_L, n_0)
+        :math:`\dot A_{ij} = -\sum_{kl} \Theta_{ijkl} G_{kl}` for G = dC/dA.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If the layers do not chain.
+
+    References
+    ----------
+    A. Jacot, F. Gabriel, C. Hongler, arXiv 1806.07572.
+
+    Examples
+    --------
+    >>> ntk([np.eye(2), 2.0 * np.eye(2)])[0, 0]
+    array([[5., 0.],
+           [0., 0.]])
+    """
+    layers = checks.layers(weights)
+    reverse = forward_products([W.T for W in reversed(layers)])[:-1]
+    forward = [np.eye(layers[0].shape[1]), *forward_products(layers)[:-1]]
+    backward = [*(B.T for B in reversed(reverse)), np.eye(layers[-1].shape[0])]
+    return np.sum(
+        [np.einsum("ik,jl->ijkl", B @ B.T, F.T @ F) for B, F in zip(backward, forward, strict=True)], axis=0
+    )
 
 
 def _spectral(M: Array) -> float:

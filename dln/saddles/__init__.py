@@ -1,5 +1,16 @@
-"""Saddles: which critical points a trajectory visits, when, and how fast it leaves them."""
+"""Saddles: which critical points a trajectory visits, and the path that ever smaller starts follow."""
 
 from .detect import Saddle, find_saddles
+from .escape import blow_up_time, escape_time
+from .path import PathSaddle, SaddlePath, greedy_low_rank, saddle_to_saddle
 
-__all__ = ["Saddle", "find_saddles"]
+__all__ = [
+    "PathSaddle",
+    "Saddle",
+    "SaddlePath",
+    "blow_up_time",
+    "escape_time",
+    "find_saddles",
+    "greedy_low_rank",
+    "saddle_to_saddle",
+]

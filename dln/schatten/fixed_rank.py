@@ -32,7 +32,9 @@ MOST_STEPS = 200
 MOST_INNER = 200
 DENSE = 200  # entries of (M, B, C) up to which the Hessian is formed
 CONVERGED = 1e-15  # gradient, relative to what cancels in it
+ACCURATE = 1e-8  # residual of Newton's equation, relative, below which conjugate gradients lose themselves
 ARMIJO = 1e-4
+LEVEL = 1e-13  # curvature relative to that of the cost up to which a direction is flat: some costs do not feel all of A
 EPS = np.finfo(float).eps
 
 
@@ -172,7 +174,7 @@ class Point:
 
 def newton(point: Point) -> Point:
     """A critical point of the same rank or a lower one, below the start; where it ends the gradient is rounding."""
-    least = np.inf
+    best, least = point, np.inf
     for _ in range(MOST_STEPS):
         while point.rank > 0 and point.last_vanishes():
             lower = point.without_last()
@@ -181,17 +183,20 @@ def newton(point: Point) -> Point:
             point, least = lower, np.inf
         if point.rank == 0:
             return point
-        g = point.gradient
-        norm = float(np.linalg.norm(g))
+        norm = float(np.linalg.norm(point.gradient))
+        better = norm < 0.5 * least
+        if norm < least:
+            best, least = point, norm
         if norm <= CONVERGED * point.size:
-            return point
-        direction = _conjugate_gradients(point, min(0.1, norm / point.size) * norm)
-        slope = float(g @ direction)
+            break
+        tolerance = min(0.1, max(norm / point.size, ACCURATE)) * norm
+        direction = _conjugate_gradients(point, tolerance)
+        slope = float(point.gradient @ direction)
         after = _line_search(point, direction, slope)
-        if after is None or (-slope <= 4 * EPS * abs(point.objective) and norm >= 0.1 * least):
-            return point  # nothing but rounding is left
-        point, least = after, min(least, norm)
-    return point
+        if after is None or (not better and -slope <= 4 * EPS * abs(point.objective)):
+            break  # nothing but rounding is left
+        point = after
+    return best
 
 
 def least_curvature(point: Point) -> tuple[float, Array]:
@@ -214,14 +219,14 @@ def least_curvature(point: Point) -> tuple[float, Array]:
 
 
 def _conjugate_gradients(point: Point, tolerance: float) -> Array:
-    """Newton's direction to a tolerance, or the last one before the curvature turned negative."""
+    """Newton's direction to a tolerance, or the last one before the curvature vanished or turned negative."""
     r = -point.gradient
     z, y = np.zeros_like(r), point.preconditioned(r)
     p, rho = y, float(r @ y)
     for k in range(MOST_INNER):
         q = point.hessian(p)
         curvature = float(p @ q)
-        if curvature <= 0.0:
+        if curvature <= LEVEL * point.curvature * float(p @ p):
             return p if k == 0 else z
         step = rho / curvature
         z, r = z + step * p, r - step * q
