@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from itertools import combinations_with_replacement
+from math import comb
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,11 +14,18 @@ from numpy.typing import NDArray
 from ..schatten import branches, saddle_node
 from ..typing import Array
 
-__all__ = ["LABELS", "MOST", "Group", "Partial", "aligned_layers", "equal", "groups", "rounding_of"]
+__all__ = ["LABELS", "MOST", "Group", "Partial", "aligned_layers", "decomposed", "groups", "labels", "ways"]
 
 MOST = 3**12  # points that are listed at once
+LARGEST = 1e150  # norm of a target whose square is a number
 
 LABELS = ("+", "-", "+-", "0")  # upper root, lower root, both in one, none
+
+
+@lru_cache(maxsize=2**16)
+def labels(row: tuple[int, ...]) -> tuple[str, ...]:
+    """The labels, each as often as a row of choices says."""
+    return tuple(label for label, n in zip(LABELS, row, strict=True) for _ in range(n))
 
 
 class Group(NamedTuple):
@@ -30,7 +39,8 @@ class Group(NamedTuple):
     sizes: dict[str, float]  # label -> x
     choices: NDArray[np.int64]  # (choices, 4)
     costs: Array  # (choices,): what they add to the objective
-    patterns: list[tuple[str, ...]]  # label of each of the equal singular values, for every choice
+    excess: Array  # (choices,): how much that is above the best of them, without cancellation
+    rows: list[tuple[int, ...]]  # the choices once more, as tuples
 
     @property
     def open(self) -> bool:
@@ -52,12 +62,13 @@ class Partial(NamedTuple):
     doubles: Any  # how many are on "+-"
     dimension: Any  # of the family of A
     objective: Any
+    excess: Any  # of the objective over its infimum in a network without limits
 
     @staticmethod
     def none(shape: tuple[int, ...] = ()) -> Partial:
         """Before the first group."""
         zero = np.zeros(shape, dtype=np.int64)
-        return Partial(zero, zero, zero, zero, zero, np.zeros(shape))
+        return Partial(zero, zero, zero, zero, zero, np.zeros(shape), np.zeros(shape))
 
     def then(self, group: Group, choice: Any) -> Partial:
         """The same with one more group (for arrays: one choice for each)."""
@@ -70,19 +81,31 @@ class Partial(NamedTuple):
             self.doubles + double,
             self.dimension + (upper + double) * (lower + none) + lower * none + upper * double,
             self.objective + group.costs[choice],
+            self.excess + group.excess[choice],
         )
 
 
-def rounding_of(s: Array, shape: tuple[int, ...]) -> float:
-    """What the singular values of a matrix may be wrong by, four times the usual bound."""
-    return float(4 * max(shape) * np.finfo(float).eps * s[0])
+def ways(options: Iterable[Iterable[int]], most: int) -> list[int]:
+    """In how many ways one of the numbers of every group can be taken, by their sum 0 .. most."""
+    found = [1] + [0] * most
+    for numbers in options:
+        found = [sum(found[total - n] for n in numbers if n <= total) for total in range(most + 1)]
+    return found
 
 
-def equal(s: Array, rounding: float) -> list[tuple[float, int]]:
-    """Descending singular values as (value, multiplicity), equal within the rounding, also to 0."""
+def decomposed(target: Array) -> tuple[Array, list[tuple[float, int]], Array, float]:
+    """U, the singular values from the largest down as (value, multiplicity), V^T, and the rounding.
+
+    What lies within the rounding, four times the usual bound of the error of a decomposition, of each other or of 0, is
+    equal.
+    """
+    U, s, Vt = np.linalg.svd(target, full_matrices=False)
+    if not s[0] < LARGEST:
+        raise ValueError(f"`target` must have a norm below {LARGEST:g}, got {s[0]:g}. Rescale it.")
+    rounding = float(4 * max(target.shape) * np.finfo(float).eps * s[0])
     s = np.where(s <= rounding, 0.0, s)
     ends = np.flatnonzero(np.append(s[:-1] - s[1:] > rounding, True)) + 1
-    return [(float(part.mean()), len(part)) for part in np.split(s, ends[:-1])]
+    return U, [(float(part.mean()), len(part)) for part in np.split(s, ends[:-1])], Vt, rounding
 
 
 def aligned_layers(U: Array, x: Array, Vt: Array, widths: Sequence[int]) -> list[Array]:
@@ -126,16 +149,19 @@ def _sizes(
 
 def _group(s: float, count: int, sizes: dict[str, float], depth: int, weight_decay: float) -> Group:
     free = [label for label in LABELS if label in sizes]
-    cuts = combinations_with_replacement(range(count + 1), len(free) - 1)
-    numbers = [np.diff([0, *cut, count]) for cut in cuts]
-    choices = np.zeros((len(numbers), len(LABELS)), dtype=np.int64)
-    choices[:, [LABELS.index(label) for label in free]] = numbers
-    # e = weight_decay x^(2/L-1) is the residual s - x without its cancellation.
-    costs = [
-        0.5 * s**2
-        if x == 0.0
-        else 0.5 * (weight_decay * x ** (2 / depth - 1)) ** 2 + weight_decay * depth / 2 * x ** (2 / depth)
-        for x in (sizes.get(label, 0.0) for label in LABELS)
-    ]
-    patterns = [tuple(np.repeat(LABELS, row).tolist()) for row in choices]
-    return Group(s, count, sizes, choices, choices @ np.array(costs), patterns)
+    if (total := comb(count + len(free) - 1, count)) > MOST:
+        raise ValueError(
+            f"`target` must leave equal singular values at most {MOST} choices of branches, got {total} for {count} "
+            f"times {s:g}. Take a target with fewer equal ones."
+        )
+    cuts = np.array(list(combinations_with_replacement(range(count + 1), len(free) - 1)), dtype=np.int64)
+    choices = np.zeros((total, len(LABELS)), dtype=np.int64)
+    choices[:, [LABELS.index(label) for label in free]] = np.diff(cuts, axis=1, prepend=0, append=count)
+    x = np.array([sizes.get(label, 0.0) for label in LABELS])
+    # With e = weight_decay x^(2/L-1) = s - x the objective of a mode is e^2/2 + L x e/2, and above that of x = 0 it is
+    # x ((L-2) s - (L-1) x) / 2: two forms without cancellation, for the value and for the order.
+    e = np.where(x > 0, weight_decay * np.where(x > 0, x, 1.0) ** (2 / depth - 1), s)
+    costs, gains = e * (e + depth * x) / 2, x * ((depth - 2) * s - (depth - 1) * x) / 2
+    excess = gains - min(gains[LABELS.index(label)] for label in free)
+    rows = [tuple(row) for row in choices.tolist()]
+    return Group(s, count, sizes, choices, choices @ costs, choices @ excess, rows)

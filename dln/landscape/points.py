@@ -29,7 +29,7 @@ import numpy as np
 from .. import checks
 from ..schatten import jump
 from ..typing import Array, ArrayLike
-from .modes import MOST, Partial, aligned_layers, equal, groups, rounding_of
+from .modes import MOST, Partial, aligned_layers, decomposed, groups, labels, ways
 from .spectra import spectrum
 
 __all__ = ["CriticalPoint", "Landscape", "critical_points", "local_minima"]
@@ -156,10 +156,11 @@ class Landscape:
             )
         if self.depth == 1 and width is not None:
             raise ValueError(f"`width` must be None for one layer, got {width!r}. It has no hidden layer.")
-        self.U, s, self.Vt = np.linalg.svd(A, full_matrices=False)
-        self.width = len(s) if width is None else checks.integer(width, "width", least=1, most=checks.MOST)
-        self.rounding = rounding_of(s, A.shape)
-        self.groups = groups(equal(s, self.rounding), self.depth, self.weight_decay, self.rounding)
+        self.U, modes, self.Vt, self.rounding = decomposed(A)
+        self.width = (
+            min(A.shape) if width is None else checks.integer(width, "width", least=1, most=checks.MOST)
+        )
+        self.groups = groups(modes, self.depth, self.weight_decay, self.rounding)
         self.singular_values = np.array([group.s for group in self.groups for _ in range(group.many)])
         self.sizes = [group.sizes for group in self.groups for _ in range(group.many)]
 
@@ -171,11 +172,7 @@ class Landscape:
     @cached_property
     def count(self) -> int:
         """Number of critical points; families count once."""
-        ways = [1] + [0] * self._most  # by rank
-        for group in self.groups:
-            active = group.active.tolist()
-            ways = [sum(ways[r - a] for a in active if a <= r) for r in range(len(ways))]
-        return sum(ways)
+        return sum(ways([group.active.tolist() for group in self.groups], self._most))
 
     def __len__(self) -> int:
         return self.count
@@ -188,8 +185,8 @@ class Landscape:
         )
 
     def __iter__(self) -> Iterator[CriticalPoint]:
-        least = self._least_objectives()
-        return self._best_first(lambda k, part: part.objective + least[k][self._most - part.rank])
+        least = self._least_excess()
+        return self._best_first(lambda k, part: part.excess + least[k][self._most - part.rank])
 
     def by_index(self) -> Iterator[CriticalPoint]:
         """The points in order of the Morse index, lazily."""
@@ -208,7 +205,7 @@ class Landscape:
             i, c = np.nonzero(part.rank[:, None] + group.active <= self._most)
             part = Partial(*(number[i] for number in part)).then(group, c)
             chosen = np.column_stack([chosen[i], c])
-        order = np.lexsort((part.index, part.objective))
+        order = np.lexsort((part.index, part.excess))
         rows = zip(*(number[order].tolist() for number in part), strict=True)
         return [
             self._point(choice, Partial(*row))
@@ -222,18 +219,19 @@ class Landscape:
         the saddle-node, or the width if that is less.
         """
         upper = min(self._most, sum(group.many for group in self.groups if "+" in group.sizes))
-        return [self._prefix(rank) for rank in (range(upper + 1) if self.depth > 2 else [upper])]
+        where = [{row: c for c, row in enumerate(group.rows)} for group in self.groups]
+        return [self._prefix(rank, where) for rank in (range(upper + 1) if self.depth > 2 else [upper])]
 
     @property
     def _most(self) -> int:
         return min(self.width, len(self.sizes))
 
-    def _prefix(self, rank: int) -> CriticalPoint:
+    def _prefix(self, rank: int, where: list[dict[tuple[int, ...], int]]) -> CriticalPoint:
         """The largest singular values on the upper branch, the others at 0."""
         part, chosen = Partial.none(), []
-        for group in self.groups:
+        for group, numbers in zip(self.groups, where, strict=True):
             take = min(group.many, rank - int(part.rank)) if "+" in group.sizes else 0
-            chosen.append(group.choices.tolist().index([take, 0, 0, group.many - take]))
+            chosen.append(numbers[take, 0, 0, group.many - take])
             part = part.then(group, chosen[-1])
         return self._point(chosen, part)
 
@@ -250,12 +248,12 @@ class Landscape:
                 longer = part.then(group, c)
                 heapq.heappush(waiting, (bound(len(chosen) + 1, longer), (*chosen, c), longer))
 
-    def _least_objectives(self) -> list[Array]:
+    def _least_excess(self) -> list[Array]:
         """What the groups from k on add to the objective at least, by the rank that is left to them."""
         least = [np.zeros(self._most + 1)]
         for group in reversed(self.groups):
             after = np.full(self._most + 1, np.inf)
-            for active, cost in zip(group.active.tolist(), group.costs.tolist(), strict=True):
+            for active, cost in zip(group.active.tolist(), group.excess.tolist(), strict=True):
                 if active <= self._most:
                     np.minimum(after[active:], cost + least[-1][: len(after) - active], out=after[active:])
             least.append(after)
@@ -273,7 +271,7 @@ class Landscape:
         return (self.depth == 2) * (self.width - rank) * lacking
 
     def _point(self, chosen: Any, part: Partial) -> CriticalPoint:
-        branches = [group.patterns[c] for group, c in zip(self.groups, chosen, strict=True)]
+        branches = [labels(group.rows[c]) for group, c in zip(self.groups, chosen, strict=True)]
         index = int(part.index + self._free(part.rank, part.lacking))
         kind = self._kind(index, part.rank, part.doubles)
         return CriticalPoint(sum(branches, ()), float(part.objective), index, kind, int(part.dimension), self)

@@ -21,7 +21,7 @@ import numpy as np
 from .. import checks
 from ..network import end_to_end, forward_products
 from ..typing import Array, ArrayLike, Layers
-from .modes import MOST, aligned_layers, equal, rounding_of
+from .modes import MOST, aligned_layers, decomposed, ways
 from .spectra import spectrum
 
 __all__ = ["Projection", "is_tightened", "unregularised"]
@@ -149,51 +149,50 @@ def unregularised(target: ArrayLike, depth: int, *, width: int | None = None) ->
     depth = checks.integer(depth, "depth", least=1, most=checks.MOST)
     if depth == 1 and width is not None:
         raise ValueError(f"`width` must be None for one layer, got {width!r}. It has no hidden layer.")
-    U, s, Vt = np.linalg.svd(A, full_matrices=False)
-    hidden = len(s) if width is None else checks.integer(width, "width", least=1, most=checks.MOST)
+    U, groups, Vt, _ = decomposed(A)
+    hidden = min(A.shape) if width is None else checks.integer(width, "width", least=1, most=checks.MOST)
     widths = (A.shape[1], *[hidden] * (depth - 1), A.shape[0])
-    groups = equal(s, rounding_of(s, A.shape))
     s = np.array([value for value, many in groups for _ in range(many)])
     sizes = [many for value, many in groups if value > 0]
     most = min(hidden, sum(sizes))
     chosen = [tuple(sizes)] if depth == 1 else _choices(sizes, most)
-    points = [_projection(numbers, sizes, most, widths, (U, s, Vt)) for numbers in chosen]
+    starts = np.cumsum([0, *sizes]).tolist()
+    points = [
+        Projection(
+            modes=tuple(
+                k for start, n in zip(starts, numbers, strict=False) for k in range(start, start + n)
+            ),
+            cost=sum(0.5 * value**2 * (many - n) for (value, many), n in zip(groups, numbers, strict=False)),
+            kind=_kind(numbers, sizes, most, depth),
+            dimension=sum(n * (many - n) for n, many in zip(numbers, sizes, strict=True)),
+            widths=widths,
+            _target=(U, s, Vt),
+        )
+        for numbers in chosen
+    ]
     return tuple(sorted(points, key=lambda point: (point.cost, point.modes)))
 
 
 def _choices(sizes: list[int], most: int) -> list[tuple[int, ...]]:
     """Numbers of modes from every group of equal ones, `most` in all at most."""
+    if (total := sum(ways([range(many + 1) for many in sizes], most))) > MOST:
+        raise ValueError(
+            f"`target` must have at most {MOST} sets of modes to list them, got {total}. "
+            "Take a target of lower rank, or a narrower network."
+        )
     chosen: list[tuple[int, ...]] = [()]
     for many in sizes:
         chosen = [(*c, n) for c in chosen for n in range(min(many, most - sum(c)) + 1)]
-        if len(chosen) > MOST:
-            raise ValueError(
-                f"`target` must have at most {MOST} sets of modes to list them, got more. "
-                "Take a target of lower rank, or a narrower network."
-            )
     return chosen
 
 
-def _projection(
-    numbers: tuple[int, ...],
-    sizes: list[int],
-    most: int,
-    widths: tuple[int, ...],
-    target: tuple[Array, Array, Array],
-) -> Projection:
-    starts = np.cumsum([0, *sizes])
-    modes = tuple(int(start) + k for start, n in zip(starts, numbers, strict=False) for k in range(n))
-    cost = 0.5 * float(np.sum(np.delete(target[1], modes) ** 2))
-    # Whether every group before the last one with a mode is full.
+def _kind(numbers: tuple[int, ...], sizes: list[int], most: int, depth: int) -> str:
     last = max((i for i, n in enumerate(numbers) if n), default=0)
-    if numbers[:last] != tuple(sizes[:last]):
-        kind = "strict saddle"
-    elif len(modes) == most:
-        kind = "global minimum"
-    else:
-        kind = "strict saddle" if len(widths) == 3 else "degenerate"
-    dimension = sum(n * (many - n) for n, many in zip(numbers, sizes, strict=True))
-    return Projection(modes, cost, kind, dimension, widths, target)
+    if numbers[:last] != tuple(sizes[:last]):  # a larger mode is left out
+        return "strict saddle"
+    if sum(numbers) == most:
+        return "global minimum"
+    return "strict saddle" if depth == 2 else "degenerate"
 
 
 def is_tightened(target: ArrayLike, weights: Layers, *, tol: float = 1e-8) -> bool:
