@@ -228,6 +228,12 @@ def test_points_are_made_only_when_asked_for():
     assert len(space.local_minima()) == 51
     with pytest.raises(ValueError, match="`target` must have at most 531441 critical points to list them"):
         space.all()
+    shallow = Landscape(np.diag(np.arange(50.0, 0.0, -1.0)), 2, 1e-2, width=60)
+    # z modes at 0, each with 10 + z free neurons, and overtaken: (10 + z) z plus a partition into at most z parts.
+    partitions = [[n] * (2 + (n - 24) // 2) for n in range(24, 34)]
+    expected = [0, *range(11, 24), *(n for same in partitions for n in same)]
+    found = [point.morse_index for point, _ in zip(shallow.by_index(), expected, strict=False)]
+    assert found == expected
     # A narrow net skips what does not fit, without looking at it.
     narrow = Landscape(np.diag(np.arange(50.0, 0.0, -1.0)), 3, 1e-2, width=1)
     assert len(narrow) == len(list(narrow)) == len(narrow.all()) == 101

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from .curvature import Hessian, gauss_newton, hessian
 from .diagram import Bifurcation, Thresholds, bifurcation, thresholds
-from .points import CriticalPoint, Landscape, critical_points, local_minima
+from .point import CriticalPoint
+from .points import Landscape, critical_points, local_minima
 from .projections import Projection, is_tightened, unregularised
 from .spectra import aligned_spectrum, origin_spectrum
 

@@ -12,7 +12,8 @@ from .. import checks
 from ..schatten import jump, saddle_node
 from ..typing import Array, ArrayLike
 from .modes import MOST
-from .points import CriticalPoint, Landscape
+from .point import CriticalPoint
+from .points import Landscape
 
 __all__ = ["Bifurcation", "Thresholds", "bifurcation", "thresholds"]
 

@@ -172,9 +172,8 @@ def _indices(
     s: Array, x: Array, widths: Sequence[int]
 ) -> tuple[Array, Array, NDArray[np.int64], NDArray[np.bool_]]:
     """g, e, number of copies, and in which of the layers 0 .. L it is, for every kind of index of rows and columns."""
-    order = np.argsort(
-        x == 0, kind="stable"
-    )  # a narrow layer has room for the active modes, which come first
+    # The active modes come first: a narrow layer has room for them.
+    order = np.argsort(x == 0, kind="stable")
     cuts = [n for n in sorted(set(widths)) if n > len(s)]
     last = np.array([*range(1, len(s) + 1), *cuts])
     count = np.diff(last, prepend=0)
