@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import problems as P
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import dln
@@ -40,10 +40,11 @@ def differences(cost, weights, weight_decay, h):
 
 @given(
     widths=st.lists(st.integers(1, 4), min_size=2, max_size=6),
-    kind=st.integers(0, 6),
+    kind=st.integers(0, 5),
     weight_decay=st.sampled_from([0.0, 0.3]),
     seed=st.integers(0, 2**32 - 1),
 )
+@example(widths=[3, 2, 3], kind=6, weight_decay=0.3, seed=0)  # a cost of one's own, compiled anew each time
 @settings(max_examples=60, deadline=None)
 def test_dense_hessian_against_differences_of_the_gradient(widths, kind, weight_decay, seed):
     rng = np.random.default_rng(seed)
@@ -53,8 +54,8 @@ def test_dense_hessian_against_differences_of_the_gradient(widths, kind, weight_
     dense = H.to_dense()
     size = np.abs(dense).max() + 1.0
     assert (dense == dense.T).all()
-    rounding = 1e-6 if isinstance(cost, dln.costs.Custom) else 1e-8
-    assert np.abs(dense - differences(cost, weights, weight_decay, 1e-2)).max() < rounding * size
+    rounding = 1e-7 if isinstance(cost, dln.costs.Custom) else 1e-9
+    assert np.abs(dense - differences(cost, weights, weight_decay, 2e-3)).max() < rounding * size
     d = rng.standard_normal((H.shape[0], 3))
     for product in (H @ d, H.T @ d, np.stack([H @ column for column in d.T], axis=1)):
         assert np.abs(product - dense @ d).max() < rounding * size * 10
@@ -259,7 +260,7 @@ def test_spectrum_along_an_aligned_flow():
 
 
 @pytest.mark.parametrize("widths", [(3, 5, 2), (2, 1, 3), (3, 2, 4, 2), (2, 3, 3, 3, 2)])
-@pytest.mark.parametrize("kind", range(7))
+@pytest.mark.parametrize("kind", range(6))
 def test_spectrum_at_the_origin_for_any_cost(widths, kind):
     cost = P.random_costs(widths[-1], widths[0], np.random.default_rng(5))[kind]
     origin = [np.zeros(shape) for shape in shapes(widths)]
