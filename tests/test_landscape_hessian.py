@@ -278,3 +278,40 @@ def test_work_of_a_spectrum_does_not_grow_with_the_width():
     narrow, wide = (aligned_spectrum(np.diag(s), x, (3, w, w, 3), weight_decay=0.1) for w in (4, 1420))
     assert len(wide) == 2 * 3 * 1420 + 1420**2
     assert np.array_equal(np.unique(narrow.round(12)), np.unique(wide.round(12)))
+
+
+@pytest.mark.parametrize("depth", [2, 3, 4])
+def test_a_minimum_of_a_narrow_network_is_a_saddle_of_wide_ones(depth):
+    """Padded by zero neurons: for L = 2 the lowest eigenvalue is -s_1(G), for L >= 3 the saddle is flat."""
+    rng = np.random.default_rng(9)
+    target, mask = rng.standard_normal((4, 3)), rng.random((4, 3)) < 0.8
+    cost = dln.costs.MatrixCompletion(target, mask)
+    U, s, Vt = np.linalg.svd(mask * target)
+    narrow = dln.inits.balanced(
+        np.outer(U[:, 0], s[0] * Vt[0]), depth, widths=(3, *[1] * (depth - 1), 4), rng=rng
+    )
+    for _ in range(60):  # Newton downhill, not along the rescalings of the layers
+        values, Q = np.linalg.eigh(hessian(cost, narrow).to_dense())
+        inverse = np.where(np.abs(values) > 1e-7 * values[-1], 1 / np.abs(values), 0.0)
+        step = Q @ (inverse * (Q.T @ P.velocity(cost, narrow)))
+        narrow = P.unflatten(P.flat(narrow) + step / max(1.0, np.linalg.norm(step)), narrow)
+    narrow = dln.inits.balanced(
+        dln.network.end_to_end(narrow), depth, widths=(3, *[1] * (depth - 1), 4), rng=rng
+    )
+    assert np.linalg.norm(P.velocity(cost, narrow)) < 1e-12
+    assert hessian(cost, narrow).spectrum(1)[0] > -1e-12
+    G = cost.gradient(dln.network.end_to_end(narrow))
+    lowest = hessian(cost, dln.network.include(narrow, [3] * (depth - 1))).spectrum(1)[0]
+    escape = np.linalg.norm(G, 2)
+    assert escape > 0.1
+    assert np.isclose(lowest, -escape if depth == 2 else 0.0, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("width", [3, 5])
+def test_lowest_eigenvalue_of_shallow_critical_points(width):
+    """L = 2 with weight decay: wd - s_1(G) at every critical point with a free neuron."""
+    target = P.target(3, (2.0, 1.2, 0.5), np.random.default_rng(10))
+    for point in dln.landscape.critical_points(target, 2, 0.3, width=width):
+        free = 0.3 - np.linalg.norm(point.end_to_end - target, 2)
+        lowest = hessian(dln.costs.FullyObserved(target), point.weights, weight_decay=0.3).spectrum(1)[0]
+        assert np.isclose(lowest, free if point.rank < width else 0.0, rtol=0, atol=1e-12)

@@ -56,7 +56,8 @@ class Hessian(Operator):  # type: ignore[misc]
         product, second = self._system.kernels[-2:]
         d, out = np.array(direction, dtype=np.float64).ravel(), np.empty(self.shape[0])
         state, scratch = self._system.state, np.zeros_like(work)
-        product(state, d, index, self.weight_decay, self._gradient, second, data, scratch, out)
+        with np.errstate(over="ignore", invalid="ignore"):
+            product(state, d, index, self.weight_decay, self._gradient, second, data, scratch, out)
         if (failure := self._system.problem.cost.failure()) is not None:
             raise failure
         if not np.isfinite(out).all():
