@@ -213,6 +213,24 @@ def test_ties_at_the_jump_and_equal_singular_values():
     }
 
 
+@pytest.mark.parametrize(
+    ("size", "weight_decay"), [(1.0, 1e-30), (1e-100, 1e-140), (1e100, 1e110), (1e140, 1e100)]
+)
+def test_tiny_decay_and_targets_of_any_size(size, weight_decay):
+    """Of the mode of rounding alone no branch is seen, though the saddle-node lies in the rounding too."""
+    points = critical_points(size * np.diag([1.0, 1e-17]), 3, weight_decay)
+    assert [(point.kind, point.branches) for point in points] == [
+        ("global minimum", ("+", "0")),
+        ("local minimum", ("0", "0")),
+        ("strict saddle", ("-", "0")),
+    ]
+    upper, _, lower = (point.singular_values[0] for point in points)
+    assert np.isclose(upper + weight_decay * upper ** (-1 / 3), size, rtol=1e-14)
+    assert np.isclose(lower + weight_decay * lower ** (-1 / 3), size, rtol=1e-14)
+    assert lower < upper
+    assert np.isclose(points[1].objective, size**2 / 2, rtol=1e-15)
+
+
 def test_points_are_made_only_when_asked_for():
     space = Landscape(np.diag(np.arange(50.0, 0.0, -1.0)), 3, 1e-2)
     assert space.count == 3**50
@@ -448,8 +466,9 @@ def test_what_is_refused(call, change, error, match):
             "critical points are those of dln.landscape.unregularised",
         ),
         (lambda: critical_points(np.diag(np.arange(1.0, 14.0)), 3, 1e-3), "must have at most 531441"),
-        (lambda: critical_points([[1e160]], 3, 0.1), "`target` must have a norm below 1e\\+150"),
-        (lambda: unregularised([[1e160]], 3), "`target` must have a norm below 1e\\+150"),
+        (lambda: critical_points([[1e160]], 3, 0.1), "`target` must be 0 or have a norm between"),
+        (lambda: critical_points([[1e-160]], 2, 1e-170), "`target` must be 0 or have a norm between"),
+        (lambda: unregularised([[1e160]], 3), "`target` must be 0 or have a norm between"),
         (lambda: critical_points([[1.0]], 3, 1e-150), "must keep the lower root"),
         (lambda: unregularised(np.eye(2), 0), "`depth` must be at least 1"),
         (lambda: unregularised(np.eye(2), 1, width=2), "`width` must be None"),

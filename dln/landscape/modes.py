@@ -17,7 +17,7 @@ from ..typing import Array
 __all__ = ["LABELS", "MOST", "Group", "Partial", "aligned_layers", "decomposed", "groups", "labels", "ways"]
 
 MOST = 3**12  # points that are listed at once
-LARGEST = 1e150  # norm of a target whose square is a number
+LARGEST = 1e150  # norm of a target of which float64 holds the square, and the square of the inverse
 
 LABELS = ("+", "-", "+-", "0")  # upper root, lower root, both in one, none
 
@@ -100,8 +100,10 @@ def decomposed(target: Array) -> tuple[Array, list[tuple[float, int]], Array, fl
     equal.
     """
     U, s, Vt = np.linalg.svd(target, full_matrices=False)
-    if not s[0] < LARGEST:
-        raise ValueError(f"`target` must have a norm below {LARGEST:g}, got {s[0]:g}. Rescale it.")
+    if s[0] != 0 and not 1 / LARGEST < s[0] < LARGEST:
+        raise ValueError(
+            f"`target` must be 0 or have a norm between {1 / LARGEST:g} and {LARGEST:g}, got {s[0]:g}. Rescale it."
+        )
     rounding = float(4 * max(target.shape) * np.finfo(float).eps * s[0])
     s = np.where(s <= rounding, 0.0, s)
     ends = np.flatnonzero(np.append(s[:-1] - s[1:] > rounding, True)) + 1
@@ -132,8 +134,10 @@ def _sizes(
     s: float, depth: int, weight_decay: float, x_sn: float, s_sn: float, rounding: float
 ) -> dict[str, float]:
     """The x of every branch that there is."""
+    if s == 0:
+        return {"0": 0.0}
     if depth == 1:
-        return {"+": float(branches(s, weight_decay, 1)[0])} if s > 0 else {"0": 0.0}
+        return {"+": float(branches(s, weight_decay, 1)[0])}
     if abs(s - s_sn) <= rounding + 8 * np.finfo(float).eps * s_sn:
         return {"+-": x_sn, "0": 0.0} if depth > 2 else {"0": 0.0}
     if s < s_sn:
