@@ -26,15 +26,15 @@ import numpy as np
 from ..costs import Cost
 from ..typing import Array
 
-__all__ = ["Penalised", "Point", "least_curvature", "newton"]
+__all__ = ["Penalised", "Point", "newton"]
 
 MOST_STEPS = 200
 MOST_INNER = 200
-DENSE = 200  # entries of (M, B, C) up to which the Hessian is formed
+DENSE = 100  # entries of (M, B, C) up to which the Hessian is formed
 CONVERGED = 1e-15  # gradient, relative to what cancels in it
 ACCURATE = 1e-8  # residual of Newton's equation, relative, below which conjugate gradients lose themselves
 ARMIJO = 1e-4
-LEVEL = 1e-13  # curvature relative to that of the cost up to which a direction is flat: some costs do not feel all of A
+LEVEL = 1e-12  # curvature relative to that of the cost up to which a direction is flat: some costs do not feel all of A
 EPS = np.finfo(float).eps
 
 
@@ -99,30 +99,65 @@ class Point:
         return theta, (slope[:, None] + slope) / (s[:, None] + s)
 
     @cached_property
+    def ratio(self) -> Array:
+        """Slope of the penalty over s: its second derivatives in B and C."""
+        return self.problem.slope(self.s) / self.s
+
+    @cached_property
     def curvature(self) -> float:
         """Mean second derivative of the cost, by which its own is replaced in the preconditioner."""
         D = self.A / np.linalg.norm(self.A)
         return max(float(np.sum(D * self.problem.cost.raw_hessian_vector(self.A, D))), EPS)
 
     def hessian(self, z: Array) -> Array:
-        """Product of the Hessian on the manifold with a tangent vector."""
+        """Product of the Hessian on the manifold with a tangent vector, or with several, shape (..., size)."""
         M, B, C = self._parts(z)
-        D = np.hstack([self.U @ M + B, self.U]) @ np.hstack([self.V, C]).T
+        D = (self.U @ M + B) @ self.V.T + self.U @ _transposed(C)
         core, left, right = self._project(self.problem.cost.raw_hessian_vector(self.A, D))
         theta, omega = self._normal
-        core += 0.5 * (theta * (M + M.T) + omega * (M - M.T))
-        ratio = self.problem.slope(self.s) / self.s
+        Mt = _transposed(M)
+        core += 0.5 * (theta * (M + Mt) + omega * (M - Mt))
         GC, GB = self.G @ (C / self.s), self.G.T @ (B / self.s)
-        left += GC - self.U @ (self.U.T @ GC) + B * ratio
-        right += GB - self.V @ (self.V.T @ GB) + C * ratio
+        left += GC - self.U @ (self.U.T @ GC) + B * self.ratio
+        right += GB - self.V @ (self.V.T @ GB) + C * self.ratio
         return self._pack(core, left, right)
+
+    @cached_property
+    def dense_hessian(self) -> Array:
+        """The Hessian on (M, B, C), and a large multiple of what is no tangent vector."""
+        one = np.eye(len(self.gradient))
+        tangents = self.tangent(one)
+        return np.asarray(self.hessian(tangents) + self.far * (one - tangents))
+
+    @cached_property
+    def least_curvature(self) -> tuple[float, Array]:
+        """Least eigenvalue of the Hessian on the manifold, and its tangent vector."""
+        size = len(self.gradient)
+        if size <= DENSE:
+            values, vectors = np.linalg.eigh(self.dense_hessian)
+            return float(values[0]), vectors[:, 0]
+        from scipy.sparse.linalg import LinearOperator, eigsh
+
+        def product(z: Array) -> Array:
+            flat = self.tangent(np.ravel(z))
+            return self.hessian(flat) + self.far * (np.ravel(z) - flat)
+
+        start = self.tangent(np.random.default_rng(0).normal(size=size))
+        operator = LinearOperator((size, size), matvec=product, dtype=np.float64)
+        values, vectors = eigsh(operator, k=1, which="SA", v0=start, tol=1e-2)
+        return float(values[0]), self.tangent(vectors[:, 0])
+
+    @cached_property
+    def far(self) -> float:
+        """A number beyond all eigenvalues of the Hessian."""
+        return 10.0 * (self.curvature + float(np.max(np.abs(self._normal))))
 
     def preconditioned(self, z: Array) -> Array:
         """Product with the inverse of the Hessian if the second derivative of the cost were a number."""
         M, B, C = self._parts(z)
         theta, omega = (np.maximum(self.curvature + part, 0.1 * self.curvature) for part in self._normal)
         core = 0.5 * ((M + M.T) / theta + (M - M.T) / omega)
-        scale = self.curvature + self.problem.slope(self.s) / self.s
+        scale = self.curvature + self.ratio
         return self._pack(core, B / scale, C / scale)
 
     @cached_property
@@ -159,17 +194,24 @@ class Point:
         return bool(h <= 0 or g >= h * self.s[-1])
 
     def _project(self, Z: Array) -> tuple[Array, Array, Array]:
-        right, left = Z.T @ self.U, Z @ self.V
+        right, left = _transposed(Z) @ self.U, Z @ self.V
         core = self.U.T @ left
-        return core, left - self.U @ core, right - self.V @ core.T
+        return core, left - self.U @ core, right - self.V @ _transposed(core)
 
     def _pack(self, M: Array, B: Array, C: Array, extra: Array | float = 0.0) -> Array:
-        return np.concatenate([(M + extra).ravel(), B.ravel(), C.ravel()])
+        lead = M.shape[:-2]
+        return np.concatenate([X.reshape(*lead, -1) for X in (M + extra, B, C)], axis=-1)
 
     def _parts(self, z: Array) -> tuple[Array, Array, Array]:
-        r, m = self.rank, len(self.U)
+        r, m, lead = self.rank, len(self.U), z.shape[:-1]
         k = r * (r + m)
-        return z[: r * r].reshape(r, r), z[r * r : k].reshape(m, r), z[k:].reshape(-1, r)
+        parts = z[..., : r * r], z[..., r * r : k], z[..., k:]
+        M, B, C = (part.reshape(*lead, rows, r) for part, rows in zip(parts, (r, m, -1), strict=True))
+        return M, B, C
+
+
+def _transposed(X: Array) -> Array:
+    return np.swapaxes(X, -1, -2)
 
 
 def newton(point: Point) -> Point:
@@ -189,8 +231,7 @@ def newton(point: Point) -> Point:
             best, least = point, norm
         if norm <= CONVERGED * point.size:
             break
-        tolerance = min(0.1, max(norm / point.size, ACCURATE)) * norm
-        direction = _conjugate_gradients(point, tolerance)
+        direction = _direction(point, min(0.1, max(norm / point.size, ACCURATE)) * norm)
         slope = float(point.gradient @ direction)
         after = _line_search(point, direction, slope)
         if after is None or (not better and -slope <= 4 * EPS * abs(point.objective)):
@@ -199,23 +240,14 @@ def newton(point: Point) -> Point:
     return best
 
 
-def least_curvature(point: Point) -> tuple[float, Array]:
-    """Least eigenvalue of the Hessian on the manifold, and its tangent vector."""
-    size, far = len(point.gradient), 10.0 * (point.curvature + float(np.max(np.abs(point._normal))))
-
-    def product(z: Array) -> Array:
-        flat = point.tangent(np.ravel(z))
-        return point.hessian(flat) + far * (np.ravel(z) - flat)
-
-    if size <= DENSE:
-        values, vectors = np.linalg.eigh(np.array([product(z) for z in np.eye(size)]))
-        return float(values[0]), vectors[:, 0]
-    from scipy.sparse.linalg import LinearOperator, eigsh
-
-    start = point.tangent(np.random.default_rng(0).normal(size=size))
-    operator = LinearOperator((size, size), matvec=product, dtype=float)
-    values, vectors = eigsh(operator, k=1, which="SA", v0=start, tol=1e-4)
-    return float(values[0]), point.tangent(vectors[:, 0])
+def _direction(point: Point, tolerance: float) -> Array:
+    """A descent direction: Newton's where the Hessian is positive definite."""
+    if len(point.gradient) > DENSE:
+        return _conjugate_gradients(point, tolerance)
+    values, vectors = np.linalg.eigh(point.dense_hessian)
+    felt = np.abs(values) > LEVEL * point.curvature
+    along = vectors.T[felt] @ point.gradient
+    return np.asarray(-(along / np.abs(values[felt])) @ vectors.T[felt])
 
 
 def _conjugate_gradients(point: Point, tolerance: float) -> Array:

@@ -11,14 +11,17 @@ import numpy as np
 from .. import checks
 from ..costs import Cost, FullyObserved
 from ..typing import RNG, Array
-from .fixed_rank import Penalised, Point, least_curvature, newton
+from .fixed_rank import Penalised, Point, newton
 from .matrix import prox
-from .scalar import branches
+from .scalar import branches, shrunk
 
 __all__ = ["Certificate", "Minimum", "solve"]
 
 SAME = 1e-6  # relative distance up to which two minima are one
 PROVED = 1e-9  # gap, relative to the objective at 0, up to which a minimum is global
+POWER = 12  # steps of the power method
+MOST_GRADIENTS = 300  # proximal gradients before Newton's method
+SETTLED, NEAR = 4, 1e-2  # it takes over after so many of one rank, and a relative step as small as this
 FLAT = 1e-8  # least eigenvalue of the Hessian, relative to the curvature of the cost, that counts as zero
 
 
@@ -32,7 +35,8 @@ class Certificate:
         Norm of the gradient along the matrices of the same rank, relative to that of the penalty alone.
     curvature : float
         Least eigenvalue of the Hessian along the matrices of the same rank. For L >= 3 the penalty rises infinitely
-        fast in every other direction, so a positive one proves a strict local minimum.
+        fast in every other direction, so a positive one proves a strict local minimum. NaN for L <= 2 where the gap
+        proves more.
     excess : float
         For L = 2, spectral norm of the rest of dC/dA over lambda, less 1: new modes pay if it is positive.
         Minus infinity for other depths, where none does.
@@ -79,7 +83,7 @@ def solve(
     *,
     width: int | None = None,
     shape: tuple[int, int] | None = None,
-    breadth: int = 2,
+    breadth: int = 1,
     restarts: int = 0,
     rng: RNG = None,
 ) -> tuple[Minimum, ...]:
@@ -138,12 +142,12 @@ def solve(
     Minimum(local minimum, rank 0, objective 5)
     """
     problem, n, most = _checked(cost, weight_decay, depth, width, shape)
-    breadth = checks.integer(breadth, "breadth", least=1, most=checks.MOST)
+    breadth = checks.integer(breadth, "breadth", least=0, most=checks.MOST)
     restarts = checks.integer(restarts, "restarts", least=0)
     random = checks.generator(rng)
     zero = Point(problem, np.empty((n[0], 0)), np.empty(0), np.empty((n[1], 0)))
     if depth <= 2:
-        points = [_ridge(zero) if depth == 1 else _convex(zero, most)]
+        points = [_ridge(zero) if depth == 1 else _convex(_start(zero, most), most)]
     else:
         points = _by_rank(zero, most, breadth, restarts, random)
     minima = [_minimum(point, zero, most) for point in points]
@@ -200,8 +204,48 @@ def _ridge(point: Point) -> Point:
     return Point(problem, U[:, :r], s[:r], Vt[:r].T)
 
 
+def _start(zero: Point, most: int) -> Point:
+    """The rank and nearly the place of a low minimum, by accelerated proximal gradients from the rescaled gradient."""
+    problem, cost = zero.problem, zero.problem.cost
+    steep, t, same, rank = _steepness(zero), 1.0, 0, -1
+    before = A = -zero.G / steep if problem.depth > 2 else zero.A
+    U, s, Vt = np.empty((len(A), 0)), np.empty(0), np.empty((0, A.shape[1]))
+    for _ in range(MOST_GRADIENTS):
+        after = (1.0 + math.sqrt(1.0 + 4.0 * t * t)) / 2.0
+        Y = A + (t - 1.0) / after * (A - before)
+        G, value = cost.raw_gradient(Y), float(cost.raw_value(Y))
+        while True:
+            U, s, Vt = np.linalg.svd(Y - G / steep, full_matrices=False)
+            s = shrunk(s, problem.decay / steep, problem.depth)
+            s[most:] = 0.0
+            Z = (U * s) @ Vt
+            D = Z - Y
+            bound = value + float(np.sum(G * D)) + steep / 2 * float(np.sum(D * D))
+            if float(cost.raw_value(Z)) <= bound + 1e-12 * abs(value):
+                break
+            steep *= 2.0
+        before, A, t = A, Z, 1.0 if np.sum(D * (Z - A)) < 0 else after
+        same = same + 1 if np.count_nonzero(s) == rank else 0
+        rank = int(np.count_nonzero(s))
+        if same >= SETTLED and np.linalg.norm(A - before) <= NEAR * np.linalg.norm(A):
+            break
+    return Point(problem, U[:, :rank], s[:rank], Vt[:rank].T)
+
+
+def _steepness(zero: Point) -> float:
+    """Largest second derivative of the cost at 0, by the power method, and a little more."""
+    D = -zero.G
+    for _ in range(POWER):
+        size = float(np.linalg.norm(D))
+        if size == 0.0:
+            break
+        D = zero.problem.cost.raw_hessian_vector(zero.A, D / size)
+    return 1.1 * float(np.linalg.norm(D)) or 1.0
+
+
 def _convex(point: Point, most: int) -> Point:
     """Depth 2: modes are added, at most as many as there are, until none pays."""
+    point = newton(point) if point.rank > 0 else point
     while point.rank < most:
         U, s, Vt = np.linalg.svd(point.normal_gradient)
         pays = int(np.sum(s > point.problem.decay * (1 + 1e-12)))
@@ -235,8 +279,9 @@ def _with_modes(point: Point, U: Array, s: Array, V: Array) -> Point:
 def _by_rank(zero: Point, most: int, breadth: int, restarts: int, random: np.random.Generator) -> list[Point]:
     """Depths 3 and more: distinct local minima, each expanded once into starts of higher and of lower rank."""
     found = [zero]
+    _keep(found, _start(zero, most))
     for k, point in enumerate(found):  # which grows meanwhile
-        if sum(other.rank == point.rank for other in found[:k]) < breadth:
+        if breadth > 0 and sum(other.rank == point.rank for other in found[:k]) < breadth:
             for start in _beside(point, most, breadth):
                 _keep(found, start)
     for rank in sorted({point.rank for point in found} - {0}):
@@ -276,7 +321,7 @@ def _descended(start: Point) -> Point:
     for _ in range(10):
         if point.rank == 0:
             return point
-        value, z = least_curvature(point)
+        value, z = point.least_curvature
         if value >= -FLAT * point.curvature:
             return point
         size = 0.1 * np.linalg.norm(point.s)
@@ -285,20 +330,19 @@ def _descended(start: Point) -> Point:
 
 
 def _minimum(point: Point, zero: Point, most: int) -> Minimum:
-    problem = point.problem
-    curvature = least_curvature(point)[0] if point.rank > 0 else math.inf
-    excess = -math.inf
+    problem, curvature, excess = point.problem, math.inf, -math.inf
     if problem.depth == 2:
         excess = float(np.linalg.norm(point.normal_gradient, 2)) / problem.decay - 1
     gradient = float(np.linalg.norm(point.gradient)) / point.size if point.rank > 0 else 0.0
-    certificate = Certificate(gradient, curvature, excess, max(0.0, point.objective - _bound(point, most)))
-    if certificate.gap <= PROVED * max(abs(zero.objective), abs(point.objective)):
+    gap = max(0.0, point.objective - _bound(point, most))
+    proved = gap <= PROVED * max(abs(zero.objective), abs(point.objective))
+    if point.rank > 0:
+        curvature = math.nan if proved and problem.depth <= 2 else point.least_curvature[0]
+    if proved:
         kind = "global minimum"
-    elif point.rank > 0 and curvature <= FLAT * point.curvature:
-        kind = "degenerate"
     else:
-        kind = "local minimum"
-    return Minimum(point.A, point.rank, point.objective, kind, certificate)
+        kind = "degenerate" if point.rank > 0 and curvature <= FLAT * point.curvature else "local minimum"
+    return Minimum(point.A, point.rank, point.objective, kind, Certificate(gradient, curvature, excess, gap))
 
 
 def _bound(point: Point, most: int) -> float:
