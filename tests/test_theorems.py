@@ -16,10 +16,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import sympy as sp
 
 from dln import network, theorems
 from dln.theorems import Check, Statement
-from dln.theorems.proof import Proof, rotation
+from dln.theorems.proof import Proof, derivative, rotation
 from dln.theorems.trial import Hypothesis, Trial
 
 
@@ -225,6 +226,40 @@ def test_proof_knows_that_rotations_are_orthogonal():
             "", lambda O=O, det=det, d=determinant: [("", O.T @ O - np.eye(2, dtype=int)), ("", det - d)]
         )().passed
         assert not Proof("", lambda O=O: [("", O + O.T - np.eye(2, dtype=int))])().passed
+
+
+SN, CN, DN, M = sp.symbols("sn cn dn m")
+JACOBI = {CN**2: 1 - SN**2, DN**2: 1 - M * SN**2}
+
+
+@pytest.mark.parametrize(
+    ("entry", "rules", "passed"),
+    [
+        (DN**4 - (1 - M * SN**2) ** 2, JACOBI, True),
+        (DN**4 - (1 - M * SN**2) ** 2, {}, False),
+        (DN**2 - M * CN**2 - 1 + M, JACOBI, True),
+        (DN**2 - M * CN**2 - 1 - M, JACOBI, False),
+        (1 / CN - CN / (1 - SN**2), JACOBI, True),
+        (1 / CN - SN / (1 - SN**2), JACOBI, False),
+        (sp.cos(M) / sp.sin(M) - sp.sin(M) / sp.cos(M), {}, False),
+        (sp.cos(M) / sp.sin(M) - sp.sin(M) * sp.cos(M) / (1 - sp.cos(M) ** 2), {}, True),
+    ],
+)
+def test_proof_knows_rules_and_fractions(entry, rules, passed):
+    assert Proof("", lambda: [("", entry)], rules)().passed is passed
+
+
+def test_proof_refuses_a_denominator_that_vanishes():
+    with pytest.raises(ZeroDivisionError, match=r"a denominator of .* vanishes"):
+        Proof("", lambda: [("", SN / (CN**2 + SN**2 - 1))], JACOBI)()
+
+
+def test_derivatives_are_exact():
+    weights = [np.array([[SN]]), np.array([[CN]])]
+    (entry,) = derivative(
+        lambda W: [W[0][0, 0] ** 2 * W[1][0, 0]], weights, [np.array([[M]]), np.array([[1]])]
+    )
+    assert Proof("", lambda: [("", entry - 2 * SN * CN * M - SN**2)])().passed
 
 
 def test_proof_of_nothing_is_no_proof():

@@ -1,4 +1,4 @@
-"""Proofs in explicit entries: polynomial identities, checked exactly with SymPy.
+"""Proofs in explicit entries: polynomial and rational identities, checked exactly with SymPy.
 
 The functions of `dln.network` accept arrays of symbols, so it is the library's own code that is proved.
 """
@@ -6,8 +6,8 @@ The functions of `dln.network` accept arrays of symbols, so it is the library's 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
@@ -17,7 +17,7 @@ import sympy as sp
 from ..network import end_to_end
 from .statement import Check
 
-__all__ = ["Proof", "derivative_along", "layers", "matrix", "rotation"]
+__all__ = ["Proof", "derivative", "derivative_along", "layers", "matrix", "rotation"]
 
 
 def matrix(name: str, rows: int, columns: int) -> Any:
@@ -41,38 +41,60 @@ def derivative_along(weights: Sequence[Any], velocity: Sequence[Any]) -> Any:
     return sum(end_to_end([*weights[:l], V, *weights[l + 1 :]]) for l, V in enumerate(velocity))
 
 
+def derivative(function: Callable[[list[Any]], Any], weights: Sequence[Any], step: Sequence[Any]) -> Any:
+    """Derivative of a polynomial function of the layers along a step, as an object array, exactly."""
+    t = sp.Symbol("_t")
+    values = function([W + t * S for W, S in zip(weights, step, strict=True)])
+    return np.vectorize(lambda x: sp.diff(x, t).subs(t, 0), otypes=[object])(values)
+
+
 @dataclass(frozen=True)
 class Proof:
-    """Symbolic check of a statement: every entry of every identity must vanish as a polynomial.
+    """Symbolic check of a statement: every entry of every identity must vanish.
 
     Attributes
     ----------
     sizes : str
         Depths and widths for which the identities are proved.
     identities : callable
-        Yields pairs ``(label, entries)``; `entries` are polynomials in symbols, cosines and sines.
+        Yields pairs ``(label, entries)``; `entries` are rational in symbols, cosines and sines.
+    rules : mapping
+        What is known of the symbols: ``{k**2: s**2 + 1}`` replaces a power of a symbol by a polynomial, in free
+        symbols and those of the rules that follow. Cosine and sine of one angle are known.
     """
 
     sizes: str
     identities: Callable[[], Iterable[tuple[str, Any]]]
+    rules: Mapping[Any, Any] = field(default_factory=dict)
 
     def __call__(self) -> Check:
         cases = 0
         for label, entries in self.identities():
             cases += 1
-            if not all(_vanishes(sp.sympify(entry)) for entry in np.ravel(entries)):
+            if not all(_vanishes(sp.sympify(entry), self.rules) for entry in np.ravel(entries)):
                 return Check(False, cases, math.inf, f"{label} does not hold.")
         return Check(cases > 0, cases, 0.0, f"{cases} matrix identities hold exactly, for {self.sizes}.")
 
 
-def _vanishes(expression: Any) -> bool:
-    """Whether a polynomial is zero, given that the squares of a cosine and its sine add to one."""
-    angles = {f.args[0] for f in expression.atoms(sp.cos, sp.sin)}
-    pairs = [(sp.cos(angle), sp.sin(angle)) for angle in angles]
-    symbols = sorted(expression.free_symbols - angles, key=str)
-    if not symbols:
+def _vanishes(expression: Any, rules: Mapping[Any, Any]) -> bool:
+    """Whether a rational expression is zero, given the rules.
+
+    The left sides are powers of distinct symbols, which lead in the lexicographic order: the rules are a Gröbner
+    basis, and the remainder is unique.
+    """
+    angles = sorted({f.args[0] for f in expression.atoms(sp.cos, sp.sin)}, key=str)
+    known = {**rules, **{sp.cos(angle) ** 2: 1 - sp.sin(angle) ** 2 for angle in angles}}
+    leading = [power.as_base_exp()[0] for power in known]
+    others = expression.free_symbols.union(*(sp.sympify(value).free_symbols for value in known.values()))
+    free = sorted(others.difference(leading, *(angle.free_symbols for angle in angles)), key=str)
+    generators = [*leading, *(sp.sin(angle) for angle in angles), *free]
+    if not generators:
         return bool(sp.simplify(expression) == 0)
-    ring = sp.ring([*symbols, *(f for pair in pairs for f in pair)], sp.QQ)[0]
-    circles = [ring.from_expr(c**2 + s**2 - 1) for c, s in pairs]
-    polynomial = ring.from_expr(expression)
-    return not (polynomial.rem(circles) if circles else polynomial)
+    field, *_ = sp.field(generators, sp.QQ, sp.lex)
+    basis = [field.ring.from_expr(power - value) for power, value in known.items()]
+    if any(power.exp.is_negative for power in expression.atoms(sp.Pow)):
+        fraction = field.from_expr(expression)
+        if not fraction.denom.rem(basis):
+            raise ZeroDivisionError(f"a denominator of {expression} vanishes")
+        return not fraction.numer.rem(basis)
+    return not field.ring.from_expr(expression).rem(basis)

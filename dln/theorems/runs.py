@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 from itertools import pairwise
@@ -17,13 +17,16 @@ from ..typing import Array
 from .trial import Hypothesis
 
 __all__ = [
+    "FULL_OBSERVATION",
     "NO_DECAY",
     "UNIT_RATES",
     "Quadratic",
     "Run",
     "complex_step",
+    "draw_layers",
     "draw_run",
     "draw_orthogonal",
+    "full_observation",
     "gap",
     "product",
 ]
@@ -94,10 +97,20 @@ class Run:
         return run.weights
 
 
+def full_observation(target: Array) -> Quadratic:
+    """Cost ``1/2 ||A - target||_F^2``."""
+    return Quadratic(target, np.eye(target.size))
+
+
+def draw_layers(rng: Generator, widths: Iterable[int]) -> list[Array]:
+    """Random layers of norms about 1.4."""
+    return [1.4 * rng.normal(size=(n, m)) / (np.sqrt(n) + np.sqrt(m)) for m, n in pairwise(widths)]
+
+
 def draw_run(rng: Generator, depth: int, *, weight_decay: float = 0.0, narrowest: int = 2) -> Run:
     """Random layers of widths `narrowest` to 5 and norms about 1.4, in the gradient flow of a random cost."""
     widths = rng.integers(narrowest, 6, size=depth + 1)
-    weights = [1.4 * rng.normal(size=(n, m)) / (np.sqrt(n) + np.sqrt(m)) for m, n in pairwise(widths)]
+    weights = draw_layers(rng, widths)
     shape = (widths[-1], widths[0])
     size = shape[0] * shape[1]
     S = rng.normal(size=(size, size))
@@ -140,5 +153,14 @@ def _decaying(run: R, rng: Generator) -> R:
     return replace(run, decays=np.full(len(run.weights), rng.uniform(2.0, 3.0)))
 
 
+def _reweighted(run: R, rng: Generator) -> R:
+    """Every entry of A is observed with a weight of its own."""
+    weights = rng.uniform(1.5, 3.0, size=len(run.cost.H))
+    return replace(run, cost=replace(run.cost, H=np.diag(weights)))
+
+
+FULL_OBSERVATION: Hypothesis[Any] = Hypothesis(
+    lambda run: np.array_equal(run.cost.H, np.eye(run.cost.target.size)), _reweighted
+)
 UNIT_RATES: Hypothesis[Any] = Hypothesis(lambda run: bool(np.all(run.rates == 1)), _uneven_rates)
 NO_DECAY: Hypothesis[Any] = Hypothesis(lambda run: not np.any(run.decays), _decaying)
