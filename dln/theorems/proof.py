@@ -17,7 +17,7 @@ import sympy as sp
 from ..network import end_to_end
 from .statement import Check
 
-__all__ = ["Proof", "derivative", "derivative_along", "layers", "matrix", "rotation"]
+__all__ = ["Proof", "collected", "derivative", "derivative_along", "layers", "matrix", "rotation"]
 
 
 def matrix(name: str, rows: int, columns: int) -> Any:
@@ -46,6 +46,11 @@ def derivative(function: Callable[[list[Any]], Any], weights: Sequence[Any], ste
     t = sp.Symbol("_t")
     values = function([W + t * S for W, S in zip(weights, step, strict=True)])
     return np.vectorize(lambda x: sp.diff(x, t).subs(t, 0), otypes=[object])(values)
+
+
+def collected(expression: Any) -> Any:
+    """A product with the exponents of each symbol added up and expanded, symbolic ones too."""
+    return sp.Mul(*(base ** sp.expand(power) for base, power in expression.as_powers_dict().items()))
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from .trial import Hypothesis
 
 __all__ = [
     "FULL_OBSERVATION",
+    "LINEAR_COST",
     "NO_DECAY",
     "UNIT_RATES",
     "Quadratic",
@@ -27,6 +28,7 @@ __all__ = [
     "draw_run",
     "draw_orthogonal",
     "full_observation",
+    "linear_cost",
     "gap",
     "product",
 ]
@@ -37,17 +39,18 @@ STEP = 1e-30  # of the complex step, which has no cancellation
 
 @dataclass(frozen=True)
 class Quadratic:
-    """Cost ``C(A) = 1/2 <A - target, H (A - target)>``; `H` acts on the entries row by row."""
+    """Cost ``C(A) = 1/2 <A - target, H (A - target)> + <slope, A>``; `H` acts on the entries row by row."""
 
     target: Array
     H: Array
+    slope: Any = 0.0
 
     def value(self, A: Any) -> Any:
         residual = np.ravel(A - self.target)
-        return residual @ self.H @ residual / 2
+        return residual @ self.H @ residual / 2 + np.sum(self.slope * A)
 
     def gradient(self, A: Array) -> Array:
-        return (self.H @ np.ravel(A - self.target)).reshape(A.shape)
+        return (self.H @ np.ravel(A - self.target)).reshape(A.shape) + self.slope
 
 
 @dataclass(frozen=True)
@@ -100,6 +103,11 @@ class Run:
 def full_observation(target: Array) -> Quadratic:
     """Cost ``1/2 ||A - target||_F^2``."""
     return Quadratic(target, np.eye(target.size))
+
+
+def linear_cost(G: Array) -> Quadratic:
+    """Cost ``<G, A>``: what any cost is near the origin."""
+    return Quadratic(np.zeros_like(G), np.zeros((G.size, G.size)), G)
 
 
 def draw_layers(rng: Generator, widths: Iterable[int]) -> list[Array]:
@@ -161,6 +169,10 @@ def _reweighted(run: R, rng: Generator) -> R:
 
 FULL_OBSERVATION: Hypothesis[Any] = Hypothesis(
     lambda run: np.array_equal(run.cost.H, np.eye(run.cost.target.size)), _reweighted
+)
+LINEAR_COST: Hypothesis[Any] = Hypothesis(
+    lambda run: not np.any(run.cost.H),
+    lambda run, _: replace(run, cost=replace(run.cost, H=np.eye(len(run.cost.H)))),
 )
 UNIT_RATES: Hypothesis[Any] = Hypothesis(lambda run: bool(np.all(run.rates == 1)), _uneven_rates)
 NO_DECAY: Hypothesis[Any] = Hypothesis(lambda run: not np.any(run.decays), _decaying)

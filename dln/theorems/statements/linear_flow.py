@@ -1,4 +1,4 @@
-r"""One layer: :math:`A(t) = A_\infty + (A(0) - A_\infty) e^{-(1 + \lambda) t}`, :math:`A_\infty = A^*/(1 + \lambda)`."""
+r"""One layer: :math:`A(t) = A_\infty + (A(0) - A_\infty) e^{-(1 + \lambda) t}`, :math:`A_\infty = A^*/(1+\lambda)`."""
 
 from __future__ import annotations
 
