@@ -17,7 +17,16 @@ import sympy as sp
 from ..network import end_to_end
 from .statement import Check
 
-__all__ = ["Proof", "collected", "derivative", "derivative_along", "layers", "matrix", "rotation"]
+__all__ = [
+    "Proof",
+    "collected",
+    "derivative",
+    "derivative_along",
+    "entrywise",
+    "layers",
+    "matrix",
+    "rotation",
+]
 
 
 def matrix(name: str, rows: int, columns: int) -> Any:
@@ -41,11 +50,16 @@ def derivative_along(weights: Sequence[Any], velocity: Sequence[Any]) -> Any:
     return sum(end_to_end([*weights[:l], V, *weights[l + 1 :]]) for l, V in enumerate(velocity))
 
 
+def entrywise(function: Callable[[Any], Any], M: Any) -> Any:
+    """Array of a function of every entry, such as its derivative by a symbol."""
+    return np.vectorize(function, otypes=[object])(M)
+
+
 def derivative(function: Callable[[list[Any]], Any], weights: Sequence[Any], step: Sequence[Any]) -> Any:
     """Derivative of a polynomial function of the layers along a step, as an object array, exactly."""
     t = sp.Symbol("_t")
     values = function([W + t * S for W, S in zip(weights, step, strict=True)])
-    return np.vectorize(lambda x: sp.diff(x, t).subs(t, 0), otypes=[object])(values)
+    return entrywise(lambda x: sp.diff(x, t).subs(t, 0), values)
 
 
 def collected(expression: Any) -> Any:

@@ -11,7 +11,7 @@ import sympy as sp
 from numpy.random import Generator
 
 from ... import network
-from ..proof import Proof, matrix
+from ..proof import Proof, entrywise, matrix
 from ..runs import FULL_OBSERVATION, UNIT_RATES, Run, draw_layers, draw_run, full_observation, gap
 from ..statement import Statement
 from ..trial import Hypothesis, Trial
@@ -36,7 +36,7 @@ def identities() -> Iterator[tuple[str, Any]]:
     yield "the start", claim(A, target, decay, 1) - A
     path = claim(A, target, decay, E)
     (gradient,) = network.layer_gradients([path], path - target)
-    velocity = np.vectorize(lambda x: -claim_rate(decay) * E * sp.diff(x, E), otypes=[object])(path)
+    velocity = entrywise(lambda x: -claim_rate(decay) * E * sp.diff(x, E), path)
     yield "the flow", velocity + gradient + decay * path
 
 

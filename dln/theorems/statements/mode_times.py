@@ -1,6 +1,6 @@
 r"""Aligned balanced modes: the time at which a mode has a given size, :math:`t = F(a) - F(a_0)`.
 
-.. math:: \dot a = L a^{2-2/L} (s - a), \qquad F = \sum_{n \ge 0} \frac{u^{2-L+nL}}{(2-L+nL)\, s^{n+1}}, \quad u = a^{1/L}
+.. math:: \dot a = L a^{2-2/L} (s - a), \qquad F = \sum_{n \ge 0} \frac{u^{2-L+nL}}{(2-L+nL)\, s^{n+1}}, \; u = a^{1/L}
 """
 
 from __future__ import annotations
@@ -90,8 +90,11 @@ def _times(a: float, s: float, depth: int) -> list[float]:
         float(np.sum(claim_term(np.arange(400.0), u, s, depth))),
         claim_term(0, u, s, depth) * hyp2f1(p, q, b, a / s),
     ]
-    closed = {3: lambda: claim_three(u, s ** (1 / 3)), 4: lambda: claim_four(u, s ** (1 / 2))}
-    return [*times, *(float(F()) for d, F in closed.items() if d == depth)]
+    if depth == 3:
+        times.append(float(claim_three(u, s ** (1 / 3))))
+    if depth == 4:
+        times.append(float(claim_four(u, s ** (1 / 2))))
+    return times
 
 
 def residual(run: Run) -> float:

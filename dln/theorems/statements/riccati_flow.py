@@ -14,7 +14,7 @@ import sympy as sp
 from numpy.random import Generator
 
 from ... import network
-from ..proof import Proof, derivative, layers, matrix, rotation
+from ..proof import Proof, derivative, entrywise, layers, matrix, rotation
 from ..runs import (
     FULL_OBSERVATION,
     NO_DECAY,
@@ -83,10 +83,7 @@ def identities() -> Iterator[tuple[str, Any]]:
         width = Q.shape[1]
         M = claim_solution(np.diag(e), integral, Q, _inverse)
         yield f"the start at width {width}", [x.subs(dict.fromkeys(e, 1)) for x in np.ravel(M - Q @ Q.T)]
-        motion = sum(
-            x * y * np.vectorize(lambda z, y=y: sp.diff(z, y), otypes=[object])(M)
-            for x, y in zip(f, e, strict=True)
-        )
+        motion = entrywise(lambda z: sum(x * y * sp.diff(z, y) for x, y in zip(f, e, strict=True)), M)
         yield f"the solution at width {width}, in the basis of F", motion - claim(M, np.diag(f))
 
 
