@@ -17,6 +17,7 @@ from ..typing import Array
 from .trial import Hypothesis
 
 __all__ = [
+    "EQUAL_DECAYS",
     "FULL_OBSERVATION",
     "LINEAR_COST",
     "NO_DECAY",
@@ -27,6 +28,7 @@ __all__ = [
     "draw_layers",
     "draw_run",
     "draw_orthogonal",
+    "flat",
     "full_observation",
     "linear_cost",
     "gap",
@@ -66,6 +68,19 @@ class Run:
     def gradient_of_cost(self) -> Array:
         return self.cost.gradient(network.end_to_end(self.weights))
 
+    def at(self: R, state: Array) -> R:
+        """The run with all entries of its layers, row by row, replaced."""
+        ends = np.cumsum([W.size for W in self.weights])[:-1]
+        parts = np.split(state, ends)
+        return replace(
+            self, weights=[part.reshape(W.shape) for part, W in zip(parts, self.weights, strict=True)]
+        )
+
+    def objective(self) -> Any:
+        """Cost and weight decay."""
+        decay = sum(d * np.sum(W * W) for d, W in zip(self.decays, self.weights, strict=True))
+        return self.cost.value(product(self.weights)) + decay / 2
+
     def velocity(self) -> list[Array]:
         gradients = network.layer_gradients(self.weights, self.gradient_of_cost())
         return [
@@ -75,19 +90,14 @@ class Run:
 
     def flow(self, time: float) -> list[Array]:
         """Layers after the given time, integrated to 12 digits."""
-        shapes = [W.shape for W in self.weights]
-        ends = np.cumsum([W.size for W in self.weights])[:-1]
-
-        def unpack(state: Array) -> list[Array]:
-            return [part.reshape(shape) for part, shape in zip(np.split(state, ends), shapes, strict=True)]
 
         def velocity(_: float, state: Array) -> Array:
-            return _flat(replace(self, weights=unpack(state)).velocity())
+            return flat(self.at(state).velocity())
 
         solution = solve_ivp(
-            velocity, (0.0, time), _flat(self.weights), method="DOP853", rtol=1e-12, atol=1e-14, t_eval=[time]
+            velocity, (0.0, time), flat(self.weights), method="DOP853", rtol=1e-12, atol=1e-14, t_eval=[time]
         )
-        return unpack(solution.y[:, -1])
+        return self.at(solution.y[:, -1]).weights
 
     def descend(self, learning_rate: float, steps: int, momentum: float) -> list[Array]:
         """Layers after some steps of gradient descent with heavy-ball momentum."""
@@ -145,11 +155,12 @@ def complex_step(
 
 def gap(left: Array | Sequence[Array], right: Array | Sequence[Array]) -> float:
     """Relative distance of two matrices, or of two lists of matrices."""
-    x, y = _flat(left), _flat(right)
+    x, y = flat(left), flat(right)
     return float(np.linalg.norm(x - y) / max(np.linalg.norm(x), np.linalg.norm(y)))
 
 
-def _flat(matrices: Array | Sequence[Array]) -> Array:
+def flat(matrices: Array | Sequence[Array]) -> Array:
+    """All entries of a matrix or a list of matrices, row by row."""
     return np.concatenate([np.ravel(M) for M in matrices])
 
 
@@ -175,4 +186,8 @@ LINEAR_COST: Hypothesis[Any] = Hypothesis(
     lambda run, _: replace(run, cost=replace(run.cost, H=2 * np.eye(len(run.cost.H)))),
 )
 UNIT_RATES: Hypothesis[Any] = Hypothesis(lambda run: bool(np.all(run.rates == 1)), _uneven_rates)
+EQUAL_DECAYS: Hypothesis[Any] = Hypothesis(
+    lambda run: bool(np.ptp(run.decays) == 0),
+    lambda run, _: replace(run, decays=run.decays + np.arange(len(run.weights))),
+)
 NO_DECAY: Hypothesis[Any] = Hypothesis(lambda run: not np.any(run.decays), _decaying)

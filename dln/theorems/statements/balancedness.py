@@ -3,7 +3,6 @@ r"""Conservation of balance: :math:`D_l(t) = e^{-2 \lambda t} D_l(0)` under weig
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -13,9 +12,9 @@ from numpy.random import Generator
 
 from ... import network
 from ..proof import Proof, layers, matrix
-from ..runs import UNIT_RATES, Run, draw_run, gap
+from ..runs import EQUAL_DECAYS, UNIT_RATES, Run, draw_run, gap
 from ..statement import Statement
-from ..trial import Hypothesis, Trial
+from ..trial import Trial
 
 TIME = 0.3
 
@@ -57,10 +56,6 @@ def _draw(rng: Generator, depth: int) -> Run:
     return draw_run(rng, depth, weight_decay=rng.uniform(0.0, 1.0))
 
 
-def _uneven_decays(run: Run, _: Generator) -> Run:
-    return replace(run, decays=run.decays + np.arange(len(run.weights)))
-
-
 STATEMENT = Statement(
     title="balancedness is conserved, and decays with weight decay",
     formula="D_l = W_{l+1}^T W_{l+1} - W_l W_l^T obeys D_l(t) = exp(-2 weight_decay t) D_l(0), for any cost",
@@ -70,7 +65,7 @@ STATEMENT = Statement(
         draw=_draw,
         hypotheses={
             "all layers move at one rate": UNIT_RATES,
-            "all layers decay alike": Hypothesis(lambda run: bool(np.ptp(run.decays) == 0), _uneven_decays),
+            "all layers decay alike": EQUAL_DECAYS,
         },
         residual=residual,
         tolerance=1e-10,

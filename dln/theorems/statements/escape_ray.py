@@ -76,7 +76,7 @@ def _steepest(case: Case) -> float:
     """Largest value of ``-L <G, A>`` on the unit sphere of the layers, by shifted power iteration."""
     G = case.cost.slope
     weights = [W + 0.01 * case.size for W in case.weights]
-    for _ in range(100):
+    for _ in range(150):
         weights = [W / np.sqrt(sum(np.sum(V * V) for V in weights)) for W in weights]
         weights = [W - V for W, V in zip(weights, network.layer_gradients(weights, G), strict=True)]
     weights = [W / np.sqrt(sum(np.sum(V * V) for V in weights)) for W in weights]

@@ -38,14 +38,10 @@ def identities() -> Iterator[tuple[str, Any]]:
 def residual(run: Run) -> float:
     """Against the complex-step gradient of the objective."""
 
-    def objective(weights: list[Any]) -> Any:
-        decay = sum(d * np.sum(W * W) for d, W in zip(run.decays, weights, strict=True))
-        return run.cost.value(product(weights)) + decay / 2
-
     def derivative(l: int, entry: tuple[int, ...]) -> Any:
         step = [np.zeros_like(W) for W in run.weights]
         step[l][entry] = 1.0
-        return complex_step(objective, run.weights, step)
+        return complex_step(lambda weights: replace(run, weights=weights).objective(), run.weights, step)
 
     exact = [
         np.array([derivative(l, entry) for entry in np.ndindex(W.shape)]) for l, W in enumerate(run.weights)
