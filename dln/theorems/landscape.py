@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.random import Generator
 from scipy.optimize import minimize
 
+from .. import network
 from ..typing import Array
 from .runs import R, Run, complex_step, flat
 from .trial import Hypothesis
 
-__all__ = ["CRITICAL", "hessian", "settled", "settling"]
+__all__ = ["CRITICAL", "hessian", "settled", "settling", "steepest"]
 
 
 def hessian(run: Run) -> Array:
@@ -40,6 +42,18 @@ def settled(run: R) -> R:
     return run.at(state)
 
 
+def steepest(weights: Sequence[Array], G: Array) -> float:
+    """Largest value of ``-<G, A>`` on the unit sphere of the layers, from given layers by shifted power iteration."""
+    weights = _unit(weights)
+    for _ in range(150):
+        weights = _unit([W - V for W, V in zip(weights, network.layer_gradients(weights, G), strict=True)])
+    return -float(np.sum(G * network.end_to_end(weights)))
+
+
+def _unit(weights: Sequence[Array]) -> list[Array]:
+    return [W / np.linalg.norm(flat(weights)) for W in weights]
+
+
 def settling(hypothesis: Hypothesis[Any]) -> Hypothesis[Any]:
     """The hypothesis, broken at a local minimum of the objective that breaks it."""
 
@@ -51,7 +65,7 @@ def settling(hypothesis: Hypothesis[Any]) -> Hypothesis[Any]:
 
 def _stirred(run: R, rng: Generator) -> R:
     state = flat(run.weights)
-    return run.at(state + 0.1 * rng.normal(size=len(state)))
+    return run.at(state * (1 + 0.2 * rng.normal(size=len(state))))
 
 
 CRITICAL: Hypothesis[Any] = Hypothesis(

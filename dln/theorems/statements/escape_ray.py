@@ -12,6 +12,7 @@ from numpy.random import Generator
 
 from ... import network
 from ...typing import Array
+from ..landscape import steepest
 from ..proof import Proof, collected, rotation
 from ..runs import LINEAR_COST, NO_DECAY, UNIT_RATES, Run, draw_orthogonal, gap, linear_cost
 from ..statement import Statement
@@ -69,18 +70,13 @@ def residual(case: Case) -> float:
         end = c * np.exp(speed * time)
     else:
         end = claim_ray(c ** (2 - depth), speed, time, depth) ** (1 / (2 - depth))
-    return float(max(gap(case.flow(time), [end * W for W in direction]), abs(_steepest(case) / speed - 1)))
-
-
-def _steepest(case: Case) -> float:
-    """Largest value of ``-L <G, A>`` on the unit sphere of the layers, by shifted power iteration."""
-    G = case.cost.slope
-    weights = [W + 0.01 * case.size for W in case.weights]
-    for _ in range(150):
-        weights = [W / np.sqrt(sum(np.sum(V * V) for V in weights)) for W in weights]
-        weights = [W - V for W, V in zip(weights, network.layer_gradients(weights, G), strict=True)]
-    weights = [W / np.sqrt(sum(np.sum(V * V) for V in weights)) for W in weights]
-    return -len(weights) * float(np.sum(G * network.end_to_end(weights)))
+    start = [W + 0.01 * c for W in case.weights]
+    return float(
+        max(
+            gap(case.flow(time), [end * W for W in direction]),
+            abs(depth * steepest(start, case.cost.slope) / speed - 1),
+        )
+    )
 
 
 def _start(frames: list[Array], size: float) -> list[Array]:
