@@ -45,8 +45,9 @@ def settled(run: R) -> R:
 def steepest(weights: Sequence[Array], G: Array) -> float:
     """Largest value of ``-<G, A>`` on the unit sphere of the layers, from given layers by shifted power iteration."""
     weights = _unit(weights)
-    for _ in range(150):
-        weights = _unit([W - V for W, V in zip(weights, network.layer_gradients(weights, G), strict=True)])
+    for _ in range(100):
+        gradients = _unit(network.layer_gradients(weights, G))
+        weights = _unit([W - V for W, V in zip(weights, gradients, strict=True)])
     return -float(np.sum(G * network.end_to_end(weights)))
 
 

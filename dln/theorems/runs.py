@@ -188,6 +188,6 @@ LINEAR_COST: Hypothesis[Any] = Hypothesis(
 UNIT_RATES: Hypothesis[Any] = Hypothesis(lambda run: bool(np.all(run.rates == 1)), _uneven_rates)
 EQUAL_DECAYS: Hypothesis[Any] = Hypothesis(
     lambda run: bool(np.ptp(run.decays) == 0),
-    lambda run, _: replace(run, decays=run.decays + np.arange(len(run.weights))),
+    lambda run, _: replace(run, decays=run.decays + np.linspace(0.0, 1.0, len(run.weights))),
 )
 NO_DECAY: Hypothesis[Any] = Hypothesis(lambda run: not np.any(run.decays), _decaying)

@@ -133,6 +133,6 @@ STATEMENT = Statement(
             "all layers move at one rate": UNIT_RATES,
         },
         residual=residual,
-        tolerance=1e-9,
+        tolerance=1e-10,
     ),
 )

@@ -3,6 +3,7 @@ r"""The Hessian at the origin: :math:`\lambda I` for L > 2, with eigenvalues :ma
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from ... import network
 from ...typing import Array
 from ..landscape import hessian, steepest
 from ..proof import Proof, derivative, layers, rotation
-from ..runs import EQUAL_DECAYS, Run, draw_layers, draw_run, flat
+from ..runs import EQUAL_DECAYS, Run, draw_layers, draw_orthogonal, draw_run, flat
 from ..statement import Statement
 from ..trial import Hypothesis, Trial
 
@@ -80,8 +81,14 @@ def _probe(run: Run) -> list[Array]:
 
 
 def _draw(rng: Generator, depth: int) -> Run:
+    """A cost whose gradient at the origin has one singular value well above the others."""
     run = draw_run(rng, depth, weight_decay=rng.uniform(0.5, 1.5))
-    return run.at(0 * flat(run.weights))
+    n, m = run.cost.target.shape
+    k = min(n, m)
+    s = rng.uniform(1.0, 2.0) * 0.5 ** np.arange(k)
+    G = draw_orthogonal(rng, n)[:, :k] * s @ draw_orthogonal(rng, m)[:, :k].T
+    cost = replace(run.cost, target=np.zeros((n, m)), slope=G)
+    return replace(run.at(0 * flat(run.weights)), cost=cost)
 
 
 def _elsewhere(run: Run, rng: Generator) -> Run:
@@ -107,7 +114,7 @@ STATEMENT = Statement(
             "all layers decay alike": EQUAL_DECAYS,
         },
         residual=residual,
-        tolerance=1e-8,
+        tolerance=1e-10,
         repeats=1,
     ),
 )

@@ -99,7 +99,7 @@ def _count(s: float, decay: float, depth: int) -> int:
 
 def _draw(rng: Generator, depth: int) -> Run:
     run = draw_run(rng, depth, weight_decay=rng.uniform(0.05, 0.2))
-    return settled(replace(run, cost=full_observation(2 * run.cost.target)))
+    return settled(replace(run, cost=full_observation(3 * run.cost.target)))
 
 
 STATEMENT = Statement(

@@ -14,7 +14,7 @@ from ... import network
 from ...typing import Array
 from ..landscape import CRITICAL, hessian, settled
 from ..proof import Proof, derivative, layers, rotation
-from ..runs import EQUAL_DECAYS, Run, draw_layers, draw_run, flat, gap
+from ..runs import EQUAL_DECAYS, Run, draw_layers, draw_run, flat
 from ..statement import Statement
 from ..trial import Hypothesis, Trial
 
@@ -74,7 +74,7 @@ def residual(case: Case) -> float:
     gaps = [
         abs(np.linalg.eigvalsh(H)[0] - least) / decay,
         abs(step @ step - 2),
-        gap(H @ step, least * step),
+        np.linalg.norm(H @ step - least * step) / decay,
         float((deficit > 1e-10) != (s[0] > decay * (1 + 1e-8))),  # global exactly where it is no saddle
         *(abs(np.sum(G * A) / claim_pairing(decay, W) - 1) for W in case.weights),
     ]
