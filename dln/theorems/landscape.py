@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,10 +12,64 @@ from scipy.optimize import minimize
 
 from .. import network
 from ..typing import Array
-from .runs import R, Run, complex_step, flat
+from .runs import FULL_OBSERVATION, R, Run, complex_step, draw_orthogonal, flat, full_observation
 from .trial import Hypothesis
 
-__all__ = ["CRITICAL", "hessian", "settled", "settling", "steepest"]
+__all__ = [
+    "CRITICAL",
+    "UNIT_CURVATURE",
+    "Point",
+    "draw_point",
+    "hessian",
+    "point",
+    "roots",
+    "settled",
+    "settling",
+    "steepest",
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Point(Run):
+    """A critical point under full observation: modes of sizes ``u^L`` in those of a target with singular values s."""
+
+    s: Array
+    u: Array
+
+
+def roots(s: float, weight_decay: float, depth: int) -> Array:
+    """Positive roots of ``u^(2L-2) - s u^(L-2) + weight_decay``, the largest first: by a companion matrix."""
+    p = np.polynomial.Polynomial([weight_decay, *[0.0] * (2 * depth - 3), 1.0])
+    p -= s * np.polynomial.Polynomial.basis(depth - 2)
+    z = np.asarray(p.roots(), dtype=complex)
+    u = z.real[(np.abs(z.imag) < 1e-9) & (z.real > 0)]
+    for _ in range(2):
+        u = u - p(u) / p.deriv()(u)
+    return np.sort(u)[::-1]
+
+
+def point(rng: Generator, s: Array, u: Array, weight_decay: float, widths: Sequence[int]) -> Point:
+    """Critical point of given modes in random bases."""
+    k, depth = len(s), len(widths) - 1
+    frames = [draw_orthogonal(rng, n)[:, :k] for n in widths]
+    return Point(
+        weights=[Q * u @ P.T for P, Q in zip(frames, frames[1:], strict=False)],
+        cost=full_observation(frames[-1] * s @ frames[0].T),
+        rates=np.ones(depth),
+        decays=np.full(depth, weight_decay),
+        s=s,
+        u=u,
+    )
+
+
+def draw_point(rng: Generator, depth: int, *, most: int = 4) -> Point:
+    """Random critical point, not 0, of a target with three modes, of shape (3, 3) to (most, most)."""
+    weight_decay, s = rng.uniform(0.1, 0.3), np.array([2.0, 1.2, 0.5]) + rng.uniform(-0.3, 0.3, size=3)
+    u = np.zeros(3)
+    while not u.any():
+        u = np.array([rng.choice([*roots(x, weight_decay, depth), 0.0]) for x in s])
+    m, n, width = (int(rng.integers(3, k + 1)) for k in (most, most, 4))
+    return point(rng, s, u, weight_decay, [m, *[width] * (depth - 1), n])
 
 
 def hessian(run: Run) -> Array:
@@ -69,6 +124,15 @@ def _stirred(run: R, rng: Generator) -> R:
     return run.at(state * (1 + 0.2 * rng.normal(size=len(state))))
 
 
+def _recurved(run: R, rng: Generator) -> R:
+    """Another curvature of the cost, with the same gradient at the point."""
+    other = FULL_OBSERVATION.broken(run, rng)
+    distance = np.linalg.solve(other.cost.H, np.ravel(run.gradient_of_cost()))
+    target = network.end_to_end(run.weights) - distance.reshape(run.cost.target.shape)
+    return replace(other, cost=replace(other.cost, target=target))
+
+
+UNIT_CURVATURE: Hypothesis[Any] = Hypothesis(FULL_OBSERVATION.holds, _recurved)
 CRITICAL: Hypothesis[Any] = Hypothesis(
     lambda run: bool(np.linalg.norm(flat(run.velocity())) < 1e-8), _stirred
 )

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import sympy as sp
 
-from ..network import end_to_end
+from .. import network
 from .statement import Check
 
 __all__ = [
@@ -23,6 +23,8 @@ __all__ = [
     "derivative",
     "derivative_along",
     "entrywise",
+    "hessian",
+    "inertia",
     "layers",
     "matrix",
     "rotation",
@@ -47,7 +49,7 @@ def rotation(angle: str, determinant: int = 1) -> Any:
 
 def derivative_along(weights: Sequence[Any], velocity: Sequence[Any]) -> Any:
     """Derivative of the end-to-end matrix as the layers move with the given velocity: the product rule."""
-    return sum(end_to_end([*weights[:l], V, *weights[l + 1 :]]) for l, V in enumerate(velocity))
+    return sum(network.end_to_end([*weights[:l], V, *weights[l + 1 :]]) for l, V in enumerate(velocity))
 
 
 def entrywise(function: Callable[[Any], Any], M: Any) -> Any:
@@ -60,6 +62,41 @@ def derivative(function: Callable[[list[Any]], Any], weights: Sequence[Any], ste
     t = sp.Symbol("_t")
     values = function([W + t * S for W, S in zip(weights, step, strict=True)])
     return entrywise(lambda x: sp.diff(x, t).subs(t, 0), values)
+
+
+def hessian(weights: Sequence[Any], target: Any, weight_decay: Any) -> Any:
+    """Hessian of ``1/2 ||A - target||_F^2 + weight_decay/2 |theta|^2`` in all entries, row by row: the product rule."""
+    G, rows = network.end_to_end(weights) - target, []
+    for m, W in enumerate(weights):
+        for entry in np.ndindex(W.shape):
+            step = 0 * W
+            step[entry] = 1
+            moved = [*weights[:m], step, *weights[m + 1 :]]
+            row = network.layer_gradients(weights, network.end_to_end(moved))
+            row[m] = row[m] + weight_decay * step
+            for l, part in enumerate(network.layer_gradients(moved, G)):
+                row[l] = row[l] + (part if l != m else 0)  # the gradient of a layer does not contain it
+            rows.append(np.concatenate([np.ravel(part) for part in row]))
+    return np.array(rows)
+
+
+def inertia(M: Any) -> tuple[int, int]:
+    """Numbers of negative and of zero eigenvalues of a symmetric matrix of fractions, by congruences (Sylvester)."""
+    negative = 0
+    while len(M):
+        places = sorted(
+            map(tuple, np.argwhere(M)), key=lambda place: place[0] != place[1]
+        )  # the diagonal first
+        if not places:
+            break
+        i, j = places[0]
+        if i != j:
+            M[i] += M[j]
+            M[:, i] += M[:, j]
+        negative += M[i, i] < 0
+        M = M - np.outer(M[:, i], M[i]) / M[i, i]
+        M = np.delete(np.delete(M, i, axis=0), i, axis=1)
+    return negative, len(M)
 
 
 def collected(expression: Any) -> Any:
