@@ -82,11 +82,9 @@ def hessian(weights: Sequence[Any], target: Any, weight_decay: Any) -> Any:
 
 def inertia(M: Any) -> tuple[int, int]:
     """Numbers of negative and of zero eigenvalues of a symmetric matrix of fractions, by congruences (Sylvester)."""
-    negative = 0
+    M, negative = M.copy(), 0
     while len(M):
-        places = sorted(
-            map(tuple, np.argwhere(M)), key=lambda place: place[0] != place[1]
-        )  # the diagonal first
+        places = sorted(np.argwhere(M).tolist(), key=lambda place: place[0] != place[1])  # the diagonal first
         if not places:
             break
         i, j = places[0]

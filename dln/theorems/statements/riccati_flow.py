@@ -109,15 +109,17 @@ def residual(run: Run) -> float:
 
 
 def _draw(rng: Generator, depth: int) -> Run:
-    """Layers of width 1 to 3, the second from the square root of ``kappa I + W_1 W_1^T``."""
+    """Layers of width 1 to 3, one from the square root of ``|kappa| I`` and the Gram matrix of the other."""
     width = int(rng.integers(1, 4))
     m, n = rng.integers(width, 5, size=2)
     first, _ = draw_layers(rng, [m, width, n])
     U, s, _ = np.linalg.svd(first)
     kappa = rng.uniform(0.1, 1.0)
     second = draw_orthogonal(rng, n)[:, :width] @ (np.sqrt(s**2 + kappa) * U).T
-    cost = full_observation(rng.normal(size=(n, m)))
-    return Run([first, second], cost, np.ones(depth), np.zeros(depth))
+    weights, target = [first, second], rng.normal(size=(n, m))
+    if rng.random() < 0.5:  # kappa < 0
+        weights, target = [second.T, first.T], target.T
+    return Run(weights, full_observation(target), np.ones(depth), np.zeros(depth))
 
 
 def _balanced(run: Run) -> bool:
@@ -154,5 +156,6 @@ STATEMENT = Statement(
         residual=residual,
         tolerance=1e-10,
         depths=(2,),
+        repeats=6,
     ),
 )
