@@ -17,6 +17,7 @@ from ..typing import Array
 from .trial import Hypothesis
 
 __all__ = [
+    "BALANCED",
     "EQUAL_DECAYS",
     "FULL_OBSERVATION",
     "LINEAR_COST",
@@ -172,6 +173,13 @@ def _decaying(run: R, rng: Generator) -> R:
     return replace(run, decays=np.full(len(run.weights), rng.uniform(2.0, 3.0)))
 
 
+def _unbalanced(run: R, rng: Generator) -> R:
+    """The same A from a larger first layer and a smaller second one."""
+    first, second, *rest = run.weights
+    factor = rng.uniform(1.4, 1.6)
+    return replace(run, weights=[factor * first, second / factor, *rest])
+
+
 def _reweighted(run: R, rng: Generator) -> R:
     """Every entry of A is observed with a weight of its own."""
     weights = rng.uniform(1.5, 3.0, size=len(run.cost.H))
@@ -189,5 +197,8 @@ UNIT_RATES: Hypothesis[Any] = Hypothesis(lambda run: bool(np.all(run.rates == 1)
 EQUAL_DECAYS: Hypothesis[Any] = Hypothesis(
     lambda run: bool(np.ptp(run.decays) == 0),
     lambda run, _: replace(run, decays=run.decays + np.linspace(0.0, 1.0, len(run.weights))),
+)
+BALANCED: Hypothesis[Any] = Hypothesis(
+    lambda run: all(np.allclose(D, 0, atol=1e-12) for D in network.balances(run.weights)), _unbalanced
 )
 NO_DECAY: Hypothesis[Any] = Hypothesis(lambda run: not np.any(run.decays), _decaying)

@@ -17,8 +17,9 @@ from scipy.special import hyp2f1
 
 from ... import network
 from ...typing import Array
+from ..landscape import Point, point
 from ..proof import Proof, collected
-from ..runs import FULL_OBSERVATION, NO_DECAY, UNIT_RATES, Run, draw_orthogonal, full_observation
+from ..runs import BALANCED, FULL_OBSERVATION, NO_DECAY, UNIT_RATES, Run
 from ..statement import Statement
 from ..trial import Hypothesis, Trial
 
@@ -116,24 +117,11 @@ def _modes(U: Array, weights: list[Array], Vt: Array) -> Array:
     return np.diag(U.T @ network.end_to_end(weights) @ Vt.T)
 
 
-def _draw(rng: Generator, depth: int) -> Run:
-    """Layers ``U S, S, .., S V^T``, in the singular vectors of the target."""
+def _draw(rng: Generator, depth: int) -> Point:
     n, m = rng.integers(2, 5, size=2)
-    k = min(n, m)
-    U, V = draw_orthogonal(rng, n)[:, :k], draw_orthogonal(rng, m)[:, :k]
-    s = 0.8 + 0.4 * np.arange(k) + rng.uniform(0.0, 0.2, size=k)
-    S = np.diag((s * rng.uniform(0.1, 0.4, size=k)) ** (1 / depth))
-    weights = [S @ V.T, *[S] * (depth - 2), U @ S]
-    return Run(weights, full_observation(U * s @ V.T), np.ones(depth), np.zeros(depth))
-
-
-def _balanced(run: Run) -> bool:
-    return all(np.allclose(D, 0, atol=1e-12) for D in network.balances(run.weights))
-
-
-def _unbalanced(run: Run, _: Generator) -> Run:
-    first, second, *rest = run.weights
-    return replace(run, weights=[1.5 * first, second / 1.5, *rest])
+    s = 0.8 + 0.4 * np.arange(min(n, m)) + rng.uniform(0.0, 0.2, size=min(n, m))
+    u = (s * rng.uniform(0.1, 0.4, size=len(s))) ** (1 / depth)
+    return point(rng, s, u, 0.0, [m, *[len(s)] * (depth - 1), n])
 
 
 def _aligned(run: Run) -> bool:
@@ -157,7 +145,7 @@ STATEMENT = Statement(
     numeric=Trial(
         draw=_draw,
         hypotheses={
-            "the layers are balanced": Hypothesis(_balanced, _unbalanced),
+            "the layers are balanced": BALANCED,
             "A has the singular vectors of the target": Hypothesis(_aligned, _turned),
             "the cost is full observation": FULL_OBSERVATION,
             "there is no weight decay": NO_DECAY,

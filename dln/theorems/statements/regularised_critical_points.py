@@ -36,6 +36,11 @@ def claim_branches(above: Any, depth: Any) -> Any:
     return above * (1 + (depth > 2))
 
 
+def claim_number(modes: Any, depth: Any) -> Any:
+    """Number of critical end-to-end matrices, by the number of modes with s above the threshold."""
+    return (2 + (depth > 2)) ** modes
+
+
 def _polynomial(s: Any, weight_decay: Any, depth: int) -> list[Any]:
     """Coefficients of ``u^(2L-2) - s u^(L-2) + weight_decay``, whose roots are ``x^(1/L)``."""
     coefficients = [weight_decay, *[0 * s] * (2 * depth - 3), 1 + 0 * s]
@@ -65,6 +70,11 @@ def identities() -> Iterator[tuple[str, Any]]:
         for above, s in enumerate([least * sp.Rational(99, 100), least * sp.Rational(101, 100)]):
             roots = sp.Poly(_polynomial(s, decay, depth), sp.Symbol("u")).count_roots(0, None)
             yield f"the number of branches at L = {depth}", roots - claim_branches(above, depth)
+            # Every mode is absent or on one of its branches.
+            yield (
+                f"the critical points of three modes at L = {depth}",
+                (1 + roots) ** 3 - claim_number(3 * above, depth),
+            )
 
 
 def residual(run: Run) -> float:
@@ -74,22 +84,21 @@ def residual(run: Run) -> float:
     x = np.diag(U.T @ A @ Vt.T)
     active = x > 1e-6
     defects = np.abs(claim(x[active], decay, depth) / s[active] - 1)
-    gaps = [
-        float(np.linalg.norm(U * x @ Vt - A) / s[0]),
-        *defects,
-        *(abs(_count(s, decay, depth) - n) for s, n in _sides(decay, depth)),
+    threshold = _threshold(decay, depth)
+    branches = [
+        _count(x, decay, depth) - claim_branches(x > threshold, depth)
+        for x in (0.9999 * threshold, 1.0001 * threshold)
     ]
-    return float(np.max(gaps))
+    number = np.prod([1 + _count(x, decay, depth) for x in s])
+    number = number - claim_number(np.sum(s > threshold), depth)
+    return float(np.max(np.abs([np.linalg.norm(U * x @ Vt - A) / s[0], *defects, *branches, number])))
 
 
-def _sides(decay: float, depth: int) -> list[tuple[float, float]]:
-    """Just below and above the threshold: s, and the number of branches that is claimed."""
+def _threshold(decay: float, depth: int) -> float:
     if depth == 2:
-        threshold = decay
-    else:
-        power, ratio = claim_threshold(decay, depth)
-        threshold = ratio * power ** (1 / (2 - 2 / depth))
-    return [(threshold * (1 + 1e-4 * side), claim_branches(side > 0, depth)) for side in (-1, 1)]
+        return decay
+    power, ratio = claim_threshold(decay, depth)
+    return float(ratio * power ** (1 / (2 - 2 / depth)))
 
 
 def _count(s: float, decay: float, depth: int) -> int:
@@ -98,7 +107,7 @@ def _count(s: float, decay: float, depth: int) -> int:
 
 
 def _draw(rng: Generator, depth: int) -> Run:
-    run = draw_run(rng, depth, weight_decay=rng.uniform(0.05, 0.2))
+    run = draw_run(rng, depth, weight_decay=rng.uniform(0.2, 0.4))
     return settled(replace(run, cost=full_observation(3 * run.cost.target)))
 
 
@@ -106,7 +115,8 @@ STATEMENT = Statement(
     title="critical points of the regularised network, mode by mode",
     formula="critical points of 1/2 ||A - A*||_F^2 + weight_decay/2 |theta|^2 have A = sum_i x_i u_i v_i^T in singular "
     "pairs of A* with x + weight_decay x^(2/L-1) = s or x = 0; for L > 2 two x > 0 iff s > s_sn, "
-    "x_sn = (weight_decay (1-2/L))^(L/(2L-2)), s_sn = x_sn (2L-2)/(L-2); for L = 2 one iff s > weight_decay",
+    "x_sn = (weight_decay (1-2/L))^(L/(2L-2)), s_sn = x_sn (2L-2)/(L-2); for L = 2 one iff s > weight_decay; so there "
+    "are 3^K such A (2^K for L = 2)",
     source="A. Jacot et al., arXiv 2106.15933v1, for L = 2; derived",
     symbolic=Proof(
         "A of shape (2, 2) in any singular bases, L = 2, 3, 4; the threshold at any L > 2; "

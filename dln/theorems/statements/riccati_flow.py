@@ -156,6 +156,6 @@ STATEMENT = Statement(
         residual=residual,
         tolerance=1e-10,
         depths=(2,),
-        repeats=6,
+        repeats=4,
     ),
 )
