@@ -96,7 +96,7 @@ def verify(names: str | Sequence[str] | None = None, *, rng: RNG = None) -> tupl
     >>> verdict.status
     'verified'
     >>> print(verdict.symbolic.detail)
-    18 matrix identities hold exactly, for any cost; L = 2, 3, 4 with widths 2-3-2, 3-2-2-3, 2-2-2-2-2.
+    18 identities hold exactly, for any cost; L = 2, 3, 4 with widths 2-3-2, 3-2-2-3, 2-2-2-2-2.
     """
     chosen = _chosen(names)
     root = _root(rng)

@@ -18,10 +18,10 @@ from .trial import Hypothesis
 __all__ = [
     "CRITICAL",
     "UNIT_CURVATURE",
-    "Point",
-    "draw_point",
+    "Aligned",
+    "draw_critical",
     "hessian",
-    "point",
+    "aligned",
     "roots",
     "settled",
     "settling",
@@ -30,8 +30,8 @@ __all__ = [
 
 
 @dataclass(frozen=True, kw_only=True)
-class Point(Run):
-    """A critical point under full observation: modes of sizes ``u^L`` in those of a target with singular values s."""
+class Aligned(Run):
+    """Balanced layers under full observation: modes of sizes ``u^L`` in those of a target with singular values s."""
 
     s: Array
     u: Array
@@ -48,11 +48,11 @@ def roots(s: float, weight_decay: float, depth: int) -> Array:
     return np.sort(u)[::-1]
 
 
-def point(rng: Generator, s: Array, u: Array, weight_decay: float, widths: Sequence[int]) -> Point:
-    """Critical point of given modes in random bases."""
+def aligned(rng: Generator, s: Array, u: Array, weight_decay: float, widths: Sequence[int]) -> Aligned:
+    """Balanced layers of given modes, in random bases of all spaces."""
     k, depth = len(s), len(widths) - 1
     frames = [draw_orthogonal(rng, n)[:, :k] for n in widths]
-    return Point(
+    return Aligned(
         weights=[Q * u @ P.T for P, Q in zip(frames, frames[1:], strict=False)],
         cost=full_observation(frames[-1] * s @ frames[0].T),
         rates=np.ones(depth),
@@ -62,14 +62,14 @@ def point(rng: Generator, s: Array, u: Array, weight_decay: float, widths: Seque
     )
 
 
-def draw_point(rng: Generator, depth: int, *, most: int = 4) -> Point:
+def draw_critical(rng: Generator, depth: int, *, most: int = 4) -> Aligned:
     """Random critical point, not 0, of a target with three modes, of shape (3, 3) to (most, most)."""
     weight_decay, s = rng.uniform(0.1, 0.3), np.array([2.0, 1.2, 0.5]) + rng.uniform(-0.3, 0.3, size=3)
     u = np.zeros(3)
     while not u.any():
         u = np.array([rng.choice([*roots(x, weight_decay, depth), 0.0]) for x in s])
     m, n, width = (int(rng.integers(3, k + 1)) for k in (most, most, 4))
-    return point(rng, s, u, weight_decay, [m, *[width] * (depth - 1), n])
+    return aligned(rng, s, u, weight_decay, [m, *[width] * (depth - 1), n])
 
 
 def hessian(run: Run) -> Array:

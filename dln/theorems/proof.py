@@ -127,7 +127,7 @@ class Proof:
             cases += 1
             if not all(_vanishes(sp.sympify(entry), self.rules) for entry in np.ravel(entries)):
                 return Check(False, cases, math.inf, f"{label} does not hold.")
-        return Check(cases > 0, cases, 0.0, f"{cases} matrix identities hold exactly, for {self.sizes}.")
+        return Check(cases > 0, cases, 0.0, f"{cases} identities hold exactly, for {self.sizes}.")
 
 
 def _vanishes(expression: Any, rules: Mapping[Any, Any]) -> bool:

@@ -13,7 +13,7 @@ import sympy as sp
 from numpy.random import Generator
 
 from ... import network
-from ..landscape import Point, point, roots
+from ..landscape import Aligned, aligned, roots
 from ..proof import Proof, rotation
 from ..runs import EQUAL_DECAYS, FULL_OBSERVATION, UNIT_RATES, complex_step, product
 from ..statement import Statement
@@ -46,7 +46,7 @@ def identities() -> Iterator[tuple[str, Any]]:
         yield f"what is left there at L = {depth}", claim(x, y, small, depth) + x ** (2 * depth - 1)
 
 
-def residual(case: Point) -> float:
+def residual(case: Aligned) -> float:
     """Velocities of the modes of A, on which side of the barrier they grow, and the barrier itself."""
     depth, decay = len(case.weights), case.decays[0]
     U, _, Vt = np.linalg.svd(case.cost.target)
@@ -61,13 +61,13 @@ def residual(case: Point) -> float:
     return float(np.max([*gaps, *wrong, *np.abs(small / claim_barrier(case.s, 1e-6) - 1)]))
 
 
-def _draw(rng: Generator, depth: int) -> Point:
+def _draw(rng: Generator, depth: int) -> Aligned:
     """A mode below its barrier, and one above."""
     decay, s = rng.uniform(0.05, 0.15), rng.uniform([1.5, 0.8], [2.0, 1.2])
     barriers = np.array([roots(x, decay, depth)[-1] for x in s])
     u = barriers * [rng.uniform(0.8, 0.95), rng.uniform(1.05, 1.2)]
     m, n = (int(k) for k in rng.integers(2, 5, size=2))
-    return point(rng, s, u, decay, [m, *[3] * (depth - 1), n])
+    return aligned(rng, s, u, decay, [m, *[3] * (depth - 1), n])
 
 
 STATEMENT = Statement(

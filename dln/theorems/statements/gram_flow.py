@@ -45,9 +45,12 @@ def claim_step(M: Any, K: Any, weight_decay: Any, learning_rate: Any) -> Any:
     return step @ M @ step
 
 
+def _stack(weights: Sequence[Any]) -> Any:
+    return np.concatenate([weights[0].T, weights[1]])
+
+
 def _gram(weights: Sequence[Any]) -> Any:
-    Q = np.concatenate([weights[0].T, weights[1]])
-    return Q @ Q.T
+    return _stack(weights) @ _stack(weights).T
 
 
 def identities() -> Iterator[tuple[str, Any]]:
@@ -57,6 +60,8 @@ def identities() -> Iterator[tuple[str, Any]]:
         K, M = claim_generator(G), _gram(weights)
         gradients = network.layer_gradients(weights, G)
         velocity = [-V - decay * W for V, W in zip(gradients, weights, strict=True)]
+        Q = _stack(weights)
+        yield f"the layers at widths {widths}", derivative(_stack, weights, velocity) - (K @ Q - decay * Q)
         yield f"the flow at widths {widths}", derivative(_gram, weights, velocity) - claim(M, K, decay)
         ahead = [W + rate * V for W, V in zip(weights, velocity, strict=True)]
         yield f"the step at widths {widths}", _gram(ahead) - claim_step(M, K, decay, rate)
@@ -98,7 +103,8 @@ def _uneven(run: Run, _: Generator) -> Run:
 
 STATEMENT = Statement(
     title="two layers: the Gram matrix of the stacked layers moves by itself",
-    formula="M = Q Q^T, Q = [W_1^T; W_2], obeys M' = K M + M K - 2 weight_decay M with K = [[0, -G^T], [-G, 0]], "
+    formula="M = Q Q^T, Q = [W_1^T; W_2]: Q' = K Q - weight_decay Q, M' = K M + M K - 2 weight_decay M with "
+    "K = [[0, -G^T], [-G, 0]], "
     "and M <- S M S with S = (1 - lr weight_decay) I + lr K in gradient descent, for any cost and any start",
     source="K. Fukumizu, ICANN 1998; S. Tarmoun et al., ICML 2021; derived for any cost and for descent",
     symbolic=Proof("any cost; L = 2 with widths 2-2-2, 2-1-3, 1-3-2", identities),

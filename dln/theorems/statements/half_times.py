@@ -14,7 +14,7 @@ from numpy.random import Generator
 from scipy.special import hyp2f1
 
 from ... import network
-from ..landscape import Point, point
+from ..landscape import Aligned, aligned
 from ..proof import Proof, collected
 from ..runs import BALANCED, FULL_OBSERVATION, NO_DECAY, UNIT_RATES
 from ..statement import Statement
@@ -49,7 +49,7 @@ def identities() -> Iterator[tuple[str, Any]]:
     yield "the terms of the constant", collected(claim_constant(b / (b + n) / 2**n, L) / term) - 1
 
 
-def residual(case: Point) -> float:
+def residual(case: Aligned) -> float:
     """The first mode along the flow, at the time at which half of it is claimed to be learned."""
     depth, s, u = len(case.weights), case.s[0], case.u[0]
     p, q, r = mode_times.claim_parameters(depth)
@@ -60,11 +60,11 @@ def residual(case: Point) -> float:
     return float(abs(2 * a / s - 1))
 
 
-def _draw(rng: Generator, depth: int) -> Point:
+def _draw(rng: Generator, depth: int) -> Aligned:
     """A wait of about 20 for the first mode."""
     s = rng.uniform([1.5, 0.5], [2.0, 1.0])
     u = (rng.uniform(18.0, 22.0) * (depth - 2) * s[0]) ** (-1 / (depth - 2)) * np.ones(2)
-    return point(rng, s, u, 0.0, [3, *[2] * (depth - 1), 2])
+    return aligned(rng, s, u, 0.0, [3, *[2] * (depth - 1), 2])
 
 
 STATEMENT = Statement(

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import sympy as sp
 
-from ..landscape import CRITICAL, UNIT_CURVATURE, Point, draw_point, hessian
+from ..landscape import CRITICAL, UNIT_CURVATURE, Aligned, draw_critical, hessian
 from ..proof import Proof
 from ..proof import hessian as exact_hessian
 from ..statement import Statement
@@ -76,14 +76,14 @@ def identities() -> Iterator[tuple[str, Any]]:
         yield f"an inactive mode at L = {depth}", found - claimed
 
 
-def residual(point: Point) -> float:
+def residual(point: Aligned) -> float:
     """All blocks together, against the eigenvalues of the dense Hessian."""
     found = np.linalg.eigvalsh(hessian(point))
     values = _spectrum(point, len(found))
     return float(np.max(np.abs(np.sort(values) - found)) / point.decays[0])
 
 
-def _spectrum(point: Point, size: int) -> list[float]:
+def _spectrum(point: Aligned, size: int) -> list[float]:
     """Eigenvalues of all blocks; those of inactive modes with each other as at the origin."""
     depth, decay, width = len(point.weights), point.decays[0], point.weights[0].shape[0]
     modes = list(zip(point.s, point.u, strict=True))
@@ -114,7 +114,7 @@ STATEMENT = Statement(
         "one mode at L = 2 to 6, two active modes or an active and an inactive one at L = 2, 3, 4", identities
     ),
     numeric=Trial(
-        draw=partial(draw_point, most=3),
+        draw=partial(draw_critical, most=3),
         hypotheses={
             "the point is critical": CRITICAL,
             "the cost is full observation": UNIT_CURVATURE,

@@ -2,7 +2,9 @@ r"""Three scalar layers near the origin: Jacobi functions, and the time of the b
 
 .. math::
 
-    w = (\sqrt{d_2}\,\mathrm{sc}\,z, \sqrt{d_2}\,\mathrm{nc}\,z, \sqrt{d_3}\,\mathrm{dc}\,z),  z = z_0 + \sqrt{d_3} s t
+    w = (\sqrt{d_2}\,\mathrm{sc}\,z, \sqrt{d_2}\,\mathrm{nc}\,z, \sqrt{d_3}\,\mathrm{dc}\,z),
+
+    z = z_0 + \sqrt{d_3}\,s t
 """
 
 from __future__ import annotations

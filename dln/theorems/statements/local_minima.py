@@ -14,7 +14,7 @@ import numpy as np
 import sympy as sp
 from numpy.random import Generator
 
-from ..landscape import Point, hessian, point, roots
+from ..landscape import Aligned, aligned, hessian, roots
 from ..proof import Proof, collected
 from ..runs import flat
 from ..statement import Statement
@@ -30,7 +30,7 @@ class Case:
     s: Any
     weight_decay: float
     depth: int
-    points: list[Point]
+    points: list[Aligned]
 
 
 def claim(modes: int) -> int:
@@ -86,10 +86,10 @@ def _gain(s: float, weight_decay: float, depth: int) -> float:
     return float((s**2 - (s - u**depth) ** 2 - weight_decay * depth * u**2) / s**2)
 
 
-def _all_points(s: Any, weight_decay: float, depth: int) -> list[Point]:
+def _all_points(s: Any, weight_decay: float, depth: int) -> list[Aligned]:
     rng = np.random.default_rng(0)
     choices = product(*([0.0, *roots(x, weight_decay, depth)] for x in s))
-    return [point(rng, s, np.array(u), weight_decay, [len(s)] * (depth + 1)) for u in choices]
+    return [aligned(rng, s, np.array(u), weight_decay, [len(s)] * (depth + 1)) for u in choices]
 
 
 def _draw(rng: Generator, depth: int) -> Case:

@@ -17,7 +17,7 @@ from scipy.special import hyp2f1
 
 from ... import network
 from ...typing import Array
-from ..landscape import Point, point
+from ..landscape import Aligned, aligned
 from ..proof import Proof, collected
 from ..runs import BALANCED, FULL_OBSERVATION, NO_DECAY, UNIT_RATES, Run
 from ..statement import Statement
@@ -117,11 +117,11 @@ def _modes(U: Array, weights: list[Array], Vt: Array) -> Array:
     return np.diag(U.T @ network.end_to_end(weights) @ Vt.T)
 
 
-def _draw(rng: Generator, depth: int) -> Point:
+def _draw(rng: Generator, depth: int) -> Aligned:
     n, m = rng.integers(2, 5, size=2)
     s = 0.8 + 0.4 * np.arange(min(n, m)) + rng.uniform(0.0, 0.2, size=min(n, m))
     u = (s * rng.uniform(0.1, 0.4, size=len(s))) ** (1 / depth)
-    return point(rng, s, u, 0.0, [m, *[len(s)] * (depth - 1), n])
+    return aligned(rng, s, u, 0.0, [m, *[len(s)] * (depth - 1), n])
 
 
 def _aligned(run: Run) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.random import Generator
 
-from ..landscape import CRITICAL, Point, draw_point, hessian, point, roots
+from ..landscape import CRITICAL, Aligned, aligned, draw_critical, hessian, roots
 from ..proof import Proof, inertia
 from ..proof import hessian as exact_hessian
 from ..statement import Statement
@@ -63,7 +63,7 @@ def _layer(u: Sequence[Any], n: int, m: int) -> Any:
     return W
 
 
-def residual(case: Point) -> float:
+def residual(case: Aligned) -> float:
     """Against the counts of a dense Hessian."""
     depth, width, decay = len(case.weights), case.weights[0].shape[0], case.decays[0]
     found = np.linalg.eigvalsh(hessian(case)) / decay
@@ -75,17 +75,17 @@ def residual(case: Point) -> float:
     return float(np.max(np.abs(defects)))
 
 
-def _distinct(case: Point) -> bool:
+def _distinct(case: Aligned) -> bool:
     return len(np.unique(case.s)) == len(case.s)
 
 
-def _equal(case: Point, rng: Generator) -> Point:
+def _equal(case: Aligned, rng: Generator) -> Aligned:
     """Two equal singular values, of which one is active."""
     depth, decay = len(case.weights), case.decays[0]
     s = np.array([2.0, 2.0, 0.5])
     u = np.array([roots(2.0, decay, depth)[0], 0.0, 0.0])
     widths = [case.weights[0].shape[1], *(W.shape[0] for W in case.weights)]
-    return point(rng, s, u, decay, widths)
+    return aligned(rng, s, u, decay, widths)
 
 
 STATEMENT = Statement(
@@ -99,7 +99,7 @@ STATEMENT = Statement(
         identities,
     ),
     numeric=Trial(
-        draw=draw_point,
+        draw=draw_critical,
         hypotheses={
             "the point is critical": CRITICAL,
             "the singular values are distinct": Hypothesis(_distinct, _equal),

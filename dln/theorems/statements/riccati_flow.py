@@ -20,6 +20,7 @@ from ..runs import (
     NO_DECAY,
     UNIT_RATES,
     Run,
+    complex_step,
     draw_layers,
     draw_orthogonal,
     full_observation,
@@ -103,7 +104,7 @@ def residual(run: Run) -> float:
     growth = V * np.exp(f * TIME) @ V.T
     integral = V * (np.expm1(2 * f * TIME) / (2 * f)) @ V.T
     M = claim_solution(growth, integral, _stack(run.weights), np.linalg.inv)
-    start = _gram([W + 1e-30j * V for W, V in zip(run.weights, run.velocity(), strict=True)]).imag / 1e-30
+    start = complex_step(_gram, run.weights, run.velocity())
     gaps = [gap(M, _gram(run.flow(TIME))), gap(start, claim(_gram(run.weights), F))]
     return float(np.max(gaps))
 
