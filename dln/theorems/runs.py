@@ -191,7 +191,7 @@ FULL_OBSERVATION: Hypothesis[Any] = Hypothesis(
 )
 LINEAR_COST: Hypothesis[Any] = Hypothesis(
     lambda run: not np.any(run.cost.H),
-    lambda run, _: replace(run, cost=replace(run.cost, H=2 * np.eye(len(run.cost.H)))),
+    lambda run, _: replace(run, cost=replace(run.cost, H=10 * np.eye(len(run.cost.H)))),
 )
 UNIT_RATES: Hypothesis[Any] = Hypothesis(lambda run: bool(np.all(run.rates == 1)), _uneven_rates)
 EQUAL_DECAYS: Hypothesis[Any] = Hypothesis(

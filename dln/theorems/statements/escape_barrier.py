@@ -13,7 +13,7 @@ import sympy as sp
 from numpy.random import Generator
 
 from ... import network
-from ..landscape import Aligned, aligned, roots
+from ..points import Aligned, aligned, roots
 from ..proof import Proof, rotation
 from ..runs import EQUAL_DECAYS, FULL_OBSERVATION, UNIT_RATES, complex_step, product
 from ..statement import Statement

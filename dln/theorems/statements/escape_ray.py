@@ -12,7 +12,7 @@ from numpy.random import Generator
 
 from ... import network
 from ...typing import Array
-from ..landscape import steepest
+from ..points import steepest
 from ..proof import Proof, collected, rotation
 from ..runs import LINEAR_COST, NO_DECAY, UNIT_RATES, Run, draw_orthogonal, gap, linear_cost
 from ..statement import Statement

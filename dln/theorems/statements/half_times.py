@@ -14,7 +14,7 @@ from numpy.random import Generator
 from scipy.special import hyp2f1
 
 from ... import network
-from ..landscape import Aligned, aligned
+from ..points import Aligned, aligned
 from ..proof import Proof, collected
 from ..runs import BALANCED, FULL_OBSERVATION, NO_DECAY, UNIT_RATES
 from ..statement import Statement

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import sympy as sp
 
-from ..landscape import CRITICAL, UNIT_CURVATURE, Aligned, draw_critical, hessian
+from ..points import CRITICAL, UNIT_CURVATURE, Aligned, draw_critical, hessian
 from ..proof import Proof
 from ..proof import hessian as exact_hessian
 from ..statement import Statement

@@ -95,7 +95,8 @@ def residual(run: Run) -> float:
 
 def _draw(rng: Generator, depth: int) -> Run:
     """The first layer is the smallest, of either sign; the others are ordered."""
-    layers = [rng.uniform(-0.3, 0.3), *np.sort(rng.uniform(0.6, 1.1, size=depth - 1))]
+    first = rng.choice([-1, 1]) * rng.uniform(0.2, 0.4)
+    layers = [first, *np.sort(rng.uniform(0.7, 1.2, size=depth - 1))]
     cost = linear_cost(-rng.uniform(0.5, 2.0, size=(1, 1)))
     return Run([np.array([[y]]) for y in layers], cost, np.ones(depth), np.zeros(depth))
 

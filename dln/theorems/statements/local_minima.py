@@ -14,7 +14,7 @@ import numpy as np
 import sympy as sp
 from numpy.random import Generator
 
-from ..landscape import Aligned, aligned, hessian, roots
+from ..points import Aligned, aligned, hessian, roots
 from ..proof import Proof, collected
 from ..runs import flat
 from ..statement import Statement

@@ -12,7 +12,7 @@ from numpy.random import Generator
 
 from ... import network
 from ...typing import Array
-from ..landscape import CRITICAL, settled, settling
+from ..points import CRITICAL, settled, settling
 from ..proof import Proof, layers, matrix, rotation
 from ..runs import EQUAL_DECAYS, Run, draw_layers, draw_run, flat, gap
 from ..statement import Statement

@@ -17,7 +17,7 @@ from scipy.special import hyp2f1
 
 from ... import network
 from ...typing import Array
-from ..landscape import Aligned, aligned
+from ..points import Aligned, aligned
 from ..proof import Proof, collected
 from ..runs import BALANCED, FULL_OBSERVATION, NO_DECAY, UNIT_RATES, Run
 from ..statement import Statement

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.random import Generator
 
-from ..landscape import CRITICAL, Aligned, aligned, draw_critical, hessian, roots
+from ..points import CRITICAL, Aligned, aligned, draw_critical, hessian, roots
 from ..proof import Proof, inertia
 from ..proof import hessian as exact_hessian
 from ..statement import Statement

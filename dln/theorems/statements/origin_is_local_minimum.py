@@ -12,7 +12,7 @@ from numpy.random import Generator
 
 from ... import network
 from ...typing import Array
-from ..landscape import hessian, steepest
+from ..points import hessian, steepest
 from ..proof import Proof, derivative, layers, rotation
 from ..runs import EQUAL_DECAYS, Run, draw_layers, draw_orthogonal, draw_run, flat
 from ..statement import Statement

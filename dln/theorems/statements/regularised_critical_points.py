@@ -14,7 +14,7 @@ import sympy as sp
 from numpy.random import Generator
 
 from ... import network
-from ..landscape import CRITICAL, settled, settling
+from ..points import CRITICAL, settled, settling
 from ..proof import Proof, collected, rotation
 from ..runs import EQUAL_DECAYS, FULL_OBSERVATION, Run, draw_run, full_observation
 from ..statement import Statement

@@ -49,6 +49,11 @@ def claim(M: Any, F: Any) -> Any:
     return F @ M + M @ F - M @ M
 
 
+def claim_layers(Q: Any, F: Any, J: Any, D: Any) -> Any:
+    """Velocity of the stacked layers at any balance D, with F at kappa = 0 and ``J = diag(I, -I)``."""
+    return F @ Q - Q @ Q.T @ Q / 2 - J @ Q @ D / 2
+
+
 def claim_solution(growth: Any, integral: Any, Q: Any, inverse: Any) -> Any:
     """Gram matrix, by ``growth = exp(F t)``, ``integral`` of ``exp(2 F s)`` up to t, and a way to invert."""
     stretched = growth @ Q
@@ -63,6 +68,13 @@ def _gram(weights: Sequence[Any]) -> Any:
     return _stack(weights) @ _stack(weights).T
 
 
+def _stack_velocity(weights: Sequence[Any], target: Any) -> Any:
+    """Velocity of the stacked layers, as claimed."""
+    n, m = target.shape
+    J = np.diag([1] * m + [-1] * n)
+    return claim_layers(_stack(weights), claim_generator(target, 0), J, network.balances(weights)[0])
+
+
 def _velocity(weights: Sequence[Any], target: Any) -> Any:
     """Velocity of the Gram matrix under full observation."""
     gradients = network.layer_gradients(weights, network.end_to_end(weights) - target)
@@ -75,6 +87,11 @@ def identities() -> Iterator[tuple[str, Any]]:
         balance = network.balances(weights)[0][0, 0]
         F = claim_generator(target, balance)
         yield f"width 1, A of shape {n, m}", _velocity(weights, target) - claim(_gram(weights), F)
+    for n, m, width in [(2, 2, 2), (1, 2, 3)]:
+        weights, target = layers([m, width, n]), matrix("T", n, m)
+        gradients = network.layer_gradients(weights, network.end_to_end(weights) - target)
+        claimed = _stack_velocity(weights, target)
+        yield f"any balance, widths {m}-{width}-{n}", _stack(gradients) + claimed
     weights = [np.diag(b) @ rotation("psi"), rotation("phi") @ np.diag(a)]
     target = matrix("T", 2, 2)
     yield "width 2", _velocity(weights, target) - claim(_gram(weights), claim_generator(target, kappa))
@@ -106,7 +123,8 @@ def residual(run: Run) -> float:
     M = claim_solution(growth, integral, _stack(run.weights), np.linalg.inv)
     start = complex_step(_gram, run.weights, run.velocity())
     gaps = [gap(M, _gram(run.flow(TIME))), gap(start, claim(_gram(run.weights), F))]
-    return float(np.max(gaps))
+    layers = gap(_stack(run.velocity()), _stack_velocity(run.weights, run.cost.target))
+    return float(np.max([*gaps, layers]))
 
 
 def _draw(rng: Generator, depth: int) -> Run:
@@ -138,10 +156,11 @@ def _unbalanced(run: Run, rng: Generator) -> Run:
 STATEMENT = Statement(
     title="two layers with balance kappa I obey a Riccati equation with a closed solution",
     formula="W_2^T W_2 - W_1 W_1^T = kappa I (always so at width 1): M' = F M + M F - M^2, F = [[-kappa/2, A*^T], "
-    "[A*, kappa/2]], M(t) = e^{Ft} Q (I + Q^T int_0^t e^{2Fs} ds Q)^{-1} Q^T e^{Ft}",
+    "[A*, kappa/2]], M(t) = e^{Ft} Q (I + Q^T int_0^t e^{2Fs} ds Q)^{-1} Q^T e^{Ft}; at any balance D "
+    "Q' = F_0 Q - (Q Q^T Q + J Q D)/2, J = diag(I, -I)",
     source="K. Fukumizu, ICANN 1998; L. Braun et al., NeurIPS 2022; C. Domine et al., arXiv 2409.14623",
     symbolic=Proof(
-        "widths 1-1-1, 2-1-2, 3-1-1 and 2-2-2 in any singular bases; the solution for 2 x 2 matrices, "
+        "any balance with widths 2-2-2, 2-3-1; kappa I with widths 1-1-1, 2-1-2, 3-1-1, 2-2-2; the solution of order 2, "
         "from any start of rank one and a rational one of rank two",
         identities,
         rules={x**2: kappa + y**2 for x, y in zip(a, b, strict=True)},

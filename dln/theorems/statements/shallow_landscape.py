@@ -12,7 +12,7 @@ from numpy.random import Generator
 
 from ... import network
 from ...typing import Array
-from ..landscape import CRITICAL, hessian, settled
+from ..points import CRITICAL, hessian, settled
 from ..proof import Proof, derivative, layers, rotation
 from ..runs import EQUAL_DECAYS, Run, draw_layers, draw_run, flat
 from ..statement import Statement

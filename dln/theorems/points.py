@@ -1,4 +1,4 @@
-"""Critical points of regularised objectives, and their Hessians."""
+"""Points of the landscape: aligned layers, local minima, and the Hessians there."""
 
 from __future__ import annotations
 
@@ -63,10 +63,10 @@ def aligned(rng: Generator, s: Array, u: Array, weight_decay: float, widths: Seq
 
 
 def draw_critical(rng: Generator, depth: int, *, most: int = 4) -> Aligned:
-    """Random critical point, not 0, of a target with three modes, of shape (3, 3) to (most, most)."""
+    """Random critical point with a mode that is not small; three modes, A of shape (3, 3) to (most, most)."""
     weight_decay, s = rng.uniform(0.1, 0.3), np.array([2.0, 1.2, 0.5]) + rng.uniform(-0.3, 0.3, size=3)
     u = np.zeros(3)
-    while not u.any():
+    while u.max() < 0.5:
         u = np.array([rng.choice([*roots(x, weight_decay, depth), 0.0]) for x in s])
     m, n, width = (int(rng.integers(3, k + 1)) for k in (most, most, 4))
     return aligned(rng, s, u, weight_decay, [m, *[width] * (depth - 1), n])
