@@ -83,7 +83,7 @@ def residual(run: Run) -> float:
 
     time = 0.15 * left(start[0])
     end = np.array([W[0, 0] for W in run.flow(time)])
-    gaps = [abs((left(start[0]) - left(end[0])) / time - 1)]
+    gaps = [abs((left(start[0]) - left(end[0])) / time - 1), gap(np.sqrt(end[0] ** 2 + d), end[1:])]
     if len(start) == 3:
         p, q = np.sqrt(d)
         m = claim_parameter(p, q)

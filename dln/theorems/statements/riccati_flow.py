@@ -160,8 +160,8 @@ STATEMENT = Statement(
     "Q' = F_0 Q - (Q Q^T Q + J Q D)/2, J = diag(I, -I)",
     source="K. Fukumizu, ICANN 1998; L. Braun et al., NeurIPS 2022; C. Domine et al., arXiv 2409.14623",
     symbolic=Proof(
-        "any balance with widths 2-2-2, 2-3-1; kappa I with widths 1-1-1, 2-1-2, 3-1-1, 2-2-2; the solution of order 2, "
-        "from any start of rank one and a rational one of rank two",
+        "any balance: widths 2-2-2, 2-3-1; kappa I: widths 1-1-1, 2-1-2, 3-1-1, 2-2-2; the solution of order two, "
+        "from any start of rank one, a rational one of rank two",
         identities,
         rules={x**2: kappa + y**2 for x, y in zip(a, b, strict=True)},
     ),
