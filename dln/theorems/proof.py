@@ -98,8 +98,8 @@ def inertia(M: Any) -> tuple[int, int]:
 
 
 def collected(expression: Any) -> Any:
-    """A product with the exponents of each symbol added up and expanded, symbolic ones too."""
-    return sp.Mul(*(base ** sp.expand(power) for base, power in expression.as_powers_dict().items()))
+    """A product with the exponents of each symbol added up, symbolic ones too."""
+    return sp.Mul(*(base ** sp.cancel(power) for base, power in expression.as_powers_dict().items()))
 
 
 @dataclass(frozen=True)
