@@ -106,7 +106,7 @@ STATEMENT = Statement(
     formula="M = Q Q^T, Q = [W_1^T; W_2]: Q' = K Q - weight_decay Q, M' = K M + M K - 2 weight_decay M with "
     "K = [[0, -G^T], [-G, 0]], "
     "and M <- S M S with S = (1 - lr weight_decay) I + lr K in gradient descent, for any cost and any start",
-    source="K. Fukumizu, ICANN 1998; S. Tarmoun et al., ICML 2021; derived for any cost and for descent",
+    source="K. Fukumizu, ICONIP 1998; S. Tarmoun et al., ICML 2021; derived for any cost and for descent",
     symbolic=Proof("any cost; L = 2 with widths 2-2-2, 2-1-3, 1-3-2", identities),
     numeric=Trial(
         draw=_draw,

@@ -158,7 +158,7 @@ STATEMENT = Statement(
     formula="W_2^T W_2 - W_1 W_1^T = kappa I (always so at width 1): M' = F M + M F - M^2, F = [[-kappa/2, A*^T], "
     "[A*, kappa/2]], M(t) = e^{Ft} Q (I + Q^T int_0^t e^{2Fs} ds Q)^{-1} Q^T e^{Ft}; at any balance D "
     "Q' = F_0 Q - (Q Q^T Q + J Q D)/2, J = diag(I, -I)",
-    source="K. Fukumizu, ICANN 1998; L. Braun et al., NeurIPS 2022; C. Domine et al., arXiv 2409.14623",
+    source="K. Fukumizu, ICONIP 1998; L. Braun et al., NeurIPS 2022; C. Domine et al., arXiv 2409.14623",
     symbolic=Proof(
         "any balance: widths 2-2-2, 2-3-1; kappa I: widths 1-1-1, 2-1-2, 3-1-1, 2-2-2; the solution of order two, "
         "from any start of rank one, a rational one of rank two",
