@@ -26,10 +26,10 @@ def pyproximal_fista(problem, watch):
 
 
 def pyproximal_anderson(problem, watch):
-    """pyproximal's proximal gradient with Anderson acceleration."""
+    """pyproximal's proximal gradient with Anderson acceleration, safeguarded where the penalty is not convex."""
     from pyproximal.optimization.primal import AndersonProximalGradient
 
-    _pyproximal(problem, watch, AndersonProximalGradient)
+    _pyproximal(problem, watch, AndersonProximalGradient, safeguard=problem.depth > 2)
 
 
 def _pyproximal(problem, watch, method, **options):
@@ -79,7 +79,12 @@ def _power_penalty(problem):
 
 def cvxpy_scs(problem, watch):
     """The convex problem, L = 2, as cvxpy writes it, solved by SCS."""
-    _cvxpy(problem, watch, "SCS", lambda precision: {"eps_abs": precision, "eps_rel": precision, "max_iters": 10**6})
+    _cvxpy(
+        problem,
+        watch,
+        "SCS",
+        lambda precision: {"eps_abs": precision, "eps_rel": precision, "max_iters": 10**6},
+    )
 
 
 def cvxpy_clarabel(problem, watch):

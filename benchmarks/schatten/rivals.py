@@ -52,12 +52,25 @@ def varschatten(problem, watch):
     P. Giampouras, R. Vidal, A. Rontogiannis, B. Haeffele, NeurIPS 2020: sum s^p is the least sum of
     ((|u_i|^2 + |v_i|^2)/2)^p over U V^T = A. Rows are solved exactly.
     """
+    _alternating(problem, watch, lambda U, V: (U, V))
+
+
+def turned(problem, watch):
+    """The same, with the columns turned onto the singular vectors after every sweep.
+
+    What T. Hastie, R. Mazumder, J. Lee, R. Zadeh, JMLR 16 (2015) 3367 (softImpute-ALS) do for p = 1.
+    """
+    _alternating(problem, watch, _onto_singular_vectors)
+
+
+def _alternating(problem, watch, finish):
     left, s, right = np.linalg.svd(problem.observed / problem.mask.mean(), full_matrices=False)
     U, V = left * np.sqrt(s), right.T * np.sqrt(s)
     A = U @ V.T
     while True:
         U = _ridge_rows(problem.observed, problem.mask, V, _column_weights(problem, U, V))
         V = _ridge_rows(problem.observed.T, problem.mask.T, U, _column_weights(problem, U, V))
+        U, V = finish(U, V)
         size = np.sum(U**2, axis=0) + np.sum(V**2, axis=0)
         alive = size > 1e-8 * size.max()
         U, V = U[:, alive], V[:, alive]
@@ -65,6 +78,12 @@ def varschatten(problem, watch):
         watch(A)
         if settled(A, before):
             return
+
+
+def _onto_singular_vectors(U, V):
+    (P, R), (Q, T) = np.linalg.qr(U), np.linalg.qr(V)
+    left, s, right = np.linalg.svd(R @ T.T)
+    return P @ left * np.sqrt(s), Q @ right.T * np.sqrt(s)
 
 
 def irls(problem, watch):
