@@ -6,6 +6,7 @@ import importlib.util
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 
@@ -67,9 +68,10 @@ class Method:
         return problem.depth in self.depths and problem.mask.size <= self.entries
 
 
-OWN = "dln solve"
+OWN, GREEDY = "dln solve", "dln solve greedy"
 ALL = (
     Method(OWN, rivals.solve),
+    Method(GREEDY, partial(rivals.solve, breadth=1), depths=(3, 4)),
     Method("dln.prox + FISTA", rivals.proximal_gradient),
     Method("IRNN", rivals.irnn),
     Method("VarSchatten", rivals.varschatten),

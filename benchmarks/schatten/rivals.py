@@ -17,10 +17,10 @@ SHRINK, STAGE = 0.7, 10  # a continuation takes this factor after so many iterat
 FLOOR = 1e-12  # of a smoothing, relative to the largest singular value
 
 
-def solve(problem, watch):
+def solve(problem, watch, **options):
     """dln.schatten.solve, all minima; the best of them counts."""
     cost = dln.costs.MatrixCompletion(problem.observed, problem.mask)
-    minima = dln.schatten.solve(cost, problem.weight_decay, problem.depth)
+    minima = dln.schatten.solve(cost, problem.weight_decay, problem.depth, **options)
     watch(minima[0].end_to_end)
     watch.notes |= {"minima": len(minima), "kind": minima[0].kind, "certificate": str(minima[0].certificate)}
 
