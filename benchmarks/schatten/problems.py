@@ -8,7 +8,7 @@ import numpy as np
 
 import dln
 
-# shape, rank, observed fraction, noise relative to an entry; the fractions are 1.6 to 2.6 times what the rank needs
+# shape, rank, observed fraction, noise relative to an entry; the fractions are 1.4 to 2.4 times what the rank needs
 CASES = (
     ((10, 10), 1, 0.35, 0.00),
     ((10, 12), 2, 0.80, 0.10),

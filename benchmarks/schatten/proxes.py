@@ -14,7 +14,7 @@ import dln
 SIZE, VALUES, REPEATS = 200, 10**6, 15
 POINTS = 2000  # values whose proximal point is found by bisection in extended precision
 WRONG = 1e-6  # relative error from which a value counts as wrong
-DEPTHS = (3, 4, 10)
+DEPTHS, DECAYS = (3, 4, 10), (1e-3, 1.0, 1e3)
 
 
 def matrix(seed=0):
@@ -40,14 +40,20 @@ def scalar(seed=0):
 
 
 def _scalar(depth, rng):
-    p, mu, jump = 2 / depth, depth / 2, float(dln.schatten.threshold(1.0, depth))
-    many, points = 2 * jump * rng.normal(size=VALUES), _points(rng, jump)
-    exact, operators = bisection(points, mu, p), _operators(depth)
+    p, operators = 2 / depth, _operators(depth)
+    many = 2 * float(dln.schatten.threshold(1.0, depth)) * rng.normal(size=VALUES)
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
-        seconds = _in_turn({name: partial(f, many, mu, p) for name, f in operators.items()}, 5)
-        found = {name: f(points, mu, p) for name, f in operators.items()}
-    return {name: {"seconds": seconds[name], **_errors(x, exact, points, jump)} for name, x in found.items()}
+        seconds = _in_turn({name: partial(f, many, depth / 2, p) for name, f in operators.items()}, 5)
+        errors = {name: [] for name in operators}
+        for decay in DECAYS:
+            mu, jump = decay * depth / 2, float(dln.schatten.threshold(decay, depth))
+            points = _points(rng, jump)
+            exact = bisection(points, mu, p)
+            for name, f in operators.items():
+                errors[name].append(_relative(f(points, mu, p), exact, jump))
+    close = np.abs(points / jump - 1) < 0.1
+    return {name: {"seconds": seconds[name], **_errors(np.array(errors[name]), close)} for name in operators}
 
 
 def bisection(s, mu, p):
@@ -64,22 +70,25 @@ def bisection(s, mu, p):
 
 
 def _points(rng, jump):
-    """Points from far below to far above the jump, and many close to it."""
-    spread = 10.0 ** rng.uniform(-1, 4, POINTS)
+    """Points from far below to far above the jump, then as many close to it."""
+    spread = 10.0 ** np.linspace(-1, 4, POINTS)
     close = 1 + rng.choice([-1, 1], POINTS) * 10.0 ** rng.uniform(-9, -1, POINTS)
     return jump * np.concatenate([spread, close])
 
 
-def _errors(x, exact, points, jump):
-    """Largest error relative to the proximal point (to the jump where that is 0), and shares that are wrong."""
+def _relative(x, exact, jump):
+    """Errors relative to the proximal point, to the jump where that is 0."""
     error = np.abs(x - exact) / np.where(exact > 0, exact, jump)
-    error = np.where(np.isfinite(error), error, np.inf).astype(float)
-    close = np.abs(points / jump - 1) < 0.1
+    return np.where(np.isfinite(error), error, np.inf).astype(float)
+
+
+def _errors(error, close):
+    """Largest error and share of wrong values, far from the jump and close to it."""
     return {
-        "worst": float(error[~close].max()),
-        "wrong": float(np.mean(error[~close] > WRONG)),
-        "worst near the jump": float(error[close].max()),
-        "wrong near the jump": float(np.mean(error[close] > WRONG)),
+        "worst": float(error[:, ~close].max()),
+        "wrong": float(np.mean(error[:, ~close] > WRONG)),
+        "worst near the jump": float(error[:, close].max()),
+        "wrong near the jump": float(np.mean(error[:, close] > WRONG)),
     }
 
 

@@ -121,7 +121,9 @@ def picture(path, problems):
         ax = figure.subplots()
         for i, name in enumerate(names):
             style = {"color": ORANGE, "lw": 2.6, "zorder": 3}
-            if name != OWN:
+            if name == GREEDY:
+                style = {"color": ORANGE, "lw": 1.6, "ls": "--", "zorder": 3}
+            elif name != OWN:
                 style = {"color": COLOURS[i % len(COLOURS)], "ls": LINES[i // len(COLOURS)], "lw": 1.3}
             ax.semilogx(FACTORS, _profile(problems, name), label=name, **style)
         ax.set(xlim=(1, FACTORS[-1]), ylim=(0, 1.02), ylabel="share of the problems")

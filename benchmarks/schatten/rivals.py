@@ -21,8 +21,8 @@ def solve(problem, watch, **options):
     """dln.schatten.solve, all minima; the best of them counts."""
     cost = dln.costs.MatrixCompletion(problem.observed, problem.mask)
     minima = dln.schatten.solve(cost, problem.weight_decay, problem.depth, **options)
-    watch(minima[0].end_to_end)
     watch.notes |= {"minima": len(minima), "kind": minima[0].kind, "certificate": str(minima[0].certificate)}
+    watch(minima[0].end_to_end)
 
 
 def irnn(problem, watch):
