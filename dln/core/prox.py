@@ -8,6 +8,7 @@ series carried to fourth order: two logarithms and two exponentials give most ro
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -135,6 +136,7 @@ def proximal(s: Any, numbers: Any, out: Any) -> None:
         out[i] = math.copysign(_upper(size, row), s[i]) if size > row[5] else 0.0
 
 
+@functools.cache
 def kernels() -> tuple[Callable[..., None], Callable[..., None]]:
     """Both kernels, compiled."""
     rows = types.Array(types.float64, 2, "C")

@@ -33,6 +33,7 @@ MOST_INNER = 200
 DENSE = 100  # entries of (M, B, C) up to which the Hessian is formed
 CONVERGED = 1e-15  # gradient, relative to what cancels in it
 ACCURATE = 1e-8  # residual of Newton's equation, relative, below which conjugate gradients lose themselves
+LANCZOS = 1e-6  # tolerance of the least eigenvalue, relative to a bound of all
 ARMIJO = 1e-4
 LEVEL = 1e-12  # curvature relative to that of the cost up to which a direction is flat: some costs do not feel all of A
 EPS = np.finfo(float).eps
@@ -136,16 +137,19 @@ class Point:
         if size <= DENSE:
             values, vectors = np.linalg.eigh(self.dense_hessian)
             return float(values[0]), vectors[:, 0]
-        from scipy.sparse.linalg import LinearOperator, eigsh
+        from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 
-        def product(z: Array) -> Array:
+        def turned(z: Array) -> Array:  # the least eigenvalue becomes the largest, and its tolerance absolute
             flat = self.tangent(np.ravel(z))
-            return self.hessian(flat) + self.far * (np.ravel(z) - flat)
+            return self.far * flat - self.hessian(flat)
 
         start = self.tangent(np.random.default_rng(0).normal(size=size))
-        operator = LinearOperator((size, size), matvec=product, dtype=np.float64)
-        values, vectors = eigsh(operator, k=1, which="SA", v0=start, tol=1e-2)
-        return float(values[0]), self.tangent(vectors[:, 0])
+        operator = LinearOperator((size, size), matvec=turned, dtype=np.float64)
+        try:
+            values, vectors = eigsh(operator, k=1, which="LA", v0=start, tol=LANCZOS)
+        except ArpackNoConvergence:
+            values, vectors = np.linalg.eigh(self.far * np.eye(size) - self.dense_hessian)
+        return float(self.far - values[-1]), self.tangent(vectors[:, -1])
 
     @cached_property
     def far(self) -> float:
