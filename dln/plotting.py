@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from . import checks
+from . import checks, schatten
 from .landscape import Bifurcation
 from .saddles import Saddle, find_saddles
 from .trajectory import Trajectory
 from .typing import Array
 
-__all__ = ["plot_bifurcation", "plot_cost", "plot_trajectory", "save_figure", "shade_plateaus"]
+__all__ = [
+    "plot_bifurcation",
+    "plot_by_rank",
+    "plot_cost",
+    "plot_prox",
+    "plot_schatten_balls",
+    "plot_spread",
+    "plot_trajectory",
+    "save_figure",
+    "shade_plateaus",
+]
 
 STYLE = {
     "svg.hashsalt": "dln",
@@ -129,3 +139,107 @@ def _axes(ax: Any) -> Any:
         return ax
     with mpl.rc_context(STYLE):
         return plt.subplots(figsize=(5.5, 3.4), layout="constrained")[1]
+
+
+def plot_schatten_balls(depths: Sequence[int] = (1, 2, 3, 4, 8), ax: Any = None) -> Any:
+    r"""Matrices diag(a, b) whose penalty (L/2) sum s^(2/L) is at most that of diag(1, 0); returns the axes."""
+    ax = _axes(ax)
+    angle = np.linspace(0.0, 2 * np.pi, 721)
+    x, y = np.cos(angle), np.sin(angle)
+    for depth in depths:
+        # |a|^(2/L) + |b|^(2/L) = 1
+        a, b = (np.sign(part) * np.abs(part) ** depth for part in (x, y))
+        ax.plot(a, b, color=colour(depth - 1), lw=1.4, label=f"L = {depth}")
+    ax.set(xlabel="first singular value a (with sign)", ylabel="second singular value b (with sign)")
+    ax.set(aspect="equal", xticks=(-1, 0, 1), yticks=(-1, 0, 1))
+    ax.legend(frameon=False, fontsize="small", loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return ax
+
+
+def plot_prox(
+    depths: Sequence[int] = (1, 2, 3, 4, 8),
+    ax: Any = None,
+    *,
+    weight_decay: float = 1.0,
+    s_max: float | None = None,
+) -> Any:
+    """Proximal operator of the penalty against the singular value s, one curve for each depth; returns the axes.
+
+    Thick: the minimiser; thin: the local minimum x_+ before it pays; dashed: the maximum x_- between it and 0. For
+    L >= 3 also 0 is a local minimum for every s.
+    """
+    ax = _axes(ax)
+    end = 1.5 * max(float(schatten.threshold(weight_decay, L)) for L in depths) if s_max is None else s_max
+    ax.plot([0, end], [0, end], color="0.8", lw=0.8, zorder=0)
+    for depth in sorted(depths):
+        (x_sn, s_sn), (x_jump, s_jump) = (
+            f(weight_decay, depth) for f in (schatten.saddle_node, schatten.jump)
+        )
+        s = s_sn + max(end - s_sn, 0.0) * np.linspace(0.0, 1.0, 400)[1:] ** 2  # x - x_sn ~ sqrt(s - s_sn)
+        upper, lower = schatten.branches(s, weight_decay, depth)
+        s, upper, lower = (np.r_[first, rest] for first, rest in ((s_sn, s), (x_sn, upper), (x_sn, lower)))
+        style = {
+            "color": colour(depth - 1),
+            "lw": 1.5,
+            "zorder": 3 - depth / (depth + 1),
+        }  # longer zeros below
+        pays = s > s_jump
+        ax.plot([0, s_jump], [0, 0], **style)
+        ax.plot(np.r_[s_jump, s[pays]], np.r_[x_jump, upper[pays]], **style, label=f"L = {depth}")
+        if depth > 2:
+            ax.plot([s_jump, s_jump], [0, x_jump], **style | {"lw": 1.0}, ls=":")
+            ax.plot(np.r_[s[~pays], s_jump], np.r_[upper[~pays], x_jump], **style | {"lw": 0.6})
+            ax.plot(s, lower, **style | {"lw": 1.0}, ls="--")
+            ax.plot(s_sn, x_sn, "o", ms=3, color=style["color"])
+    if max(depths) > 2:
+        ax.plot([], [], color="0.3", lw=0.6, label="local minimum only")
+        ax.plot([], [], color="0.3", lw=1.0, ls="--", label="maximum")
+        ax.plot([], [], "o", ms=3, color="0.3", label="saddle-node")
+    ax.set(xlabel="singular value s of A", ylabel="stationary x", xlim=(0, end), ylim=(-0.02 * end, end))
+    ax.legend(frameon=False, fontsize="small", loc="upper left")
+    return ax
+
+
+def plot_by_rank(values: Mapping[int, float], ax: Any = None, *, depth: int, chosen: int) -> Any:
+    """A positive quantity of the minima of one depth against their rank, the chosen rank ringed; returns the axes."""
+    ax = _axes(ax)
+    ranks, shade = sorted(values), colour(depth - 1)
+    ax.semilogy(
+        ranks, [values[rank] for rank in ranks], "o-", ms=4, lw=1.2, color=shade, label=f"L = {depth}"
+    )
+    ax.semilogy(chosen, values[chosen], "o", ms=10, mfc="none", mew=1.4, color=shade)
+    ax.xaxis.get_major_locator().set_params(integer=True)
+    ax.set_xlabel("rank")
+    _plain_ticks(ax.yaxis)
+    return ax
+
+
+def plot_spread(
+    samples: Mapping[float, Sequence[float]], ax: Any = None, *, depth: int, shift: float = 1.0
+) -> Any:
+    """Samples of a positive quantity at every x, with median and quartiles, log-log; returns the axes.
+
+    `shift` multiplies x, so that several depths stand side by side.
+    """
+    ax = _axes(ax)
+    shade, places = colour(depth - 1), sorted(samples)
+    x = np.array(places) * shift
+    for at, place in zip(x, places, strict=True):
+        ax.plot(np.full(len(samples[place]), at), samples[place], "o", ms=3, mew=0, alpha=0.35, color=shade)
+    low, median, high = np.transpose([np.percentile(samples[place], (25, 50, 75)) for place in places])
+    ax.errorbar(
+        x, median, (median - low, high - median), fmt="s", ms=4, lw=1.4, color=shade, label=f"L = {depth}"
+    )
+    ax.set(xscale="log", yscale="log")
+    _plain_ticks(ax.xaxis)
+    _plain_ticks(ax.yaxis)
+    return ax
+
+
+def _plain_ticks(axis: Any) -> None:
+    """Numbers like 0.02 at 1, 2 and 5 of every decade of a logarithmic axis."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())

@@ -1,0 +1,231 @@
+"""Local minima that generalise better than the global one: noisy matrix completion with weight decay.
+
+A matrix of rank 2 is seen at some entries, with noise. Depth 2 has one minimum. From depth 3 on there are local minima
+at nearly every rank; the lowest fits the noise with more modes than the truth has, and the one of the true rank
+predicts the other entries better (observation of arXiv 2106.15933v1). The minima of the loss of the layers are those of
+C(A) + lambda (L/2) sum s^(2/L), which `dln.schatten.solve` finds rank by rank.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .. import checks, costs, progress, schatten
+from ..typing import Array
+from . import Outcome
+
+TITLE = "local minima that generalise better than the global one: noisy matrix completion, by depth and rank"
+
+COLUMNS = (
+    "depth", "lambda", "rank", "minima", "kind", "objective", "train cost", "test error",
+    "seeds", "lowest", "gain 1/4", "gain 1/2", "gain 3/4", "gain >= 3",
+)  # fmt: skip
+MUCH = 3.0
+QUICK = {"depths": [2, 3], "weight_decays": [0.05, 0.2], "seeds": 2}
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A truth of low rank, and what is seen of it."""
+
+    truth: Array
+    mask: Array
+    seen: Array
+
+    def test_error(self, A: Array) -> float:
+        """Mean square over the entries not observed, against the truth."""
+        return float(np.sum(((1 - self.mask) * (A - self.truth)) ** 2) / np.sum(1 - self.mask))
+
+
+@dataclass(frozen=True)
+class Found:
+    """A minimum, and how it predicts."""
+
+    rank: int
+    objective: float
+    kind: str
+    train: float
+    test: float
+
+
+Minima = list[Found]  # of one problem, by their objective
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    """Command-line options."""
+    add = parser.add_argument
+    add("--depths", type=int, nargs="+", default=[2, 3, 4], metavar="L", help="(default 2 3 4)")
+    add(
+        "--weight-decays",
+        type=float,
+        nargs="+",
+        default=[0.01, 0.02, 0.05, 0.1],
+        metavar="LAMBDA",
+        help="(default 0.01 0.02 0.05 0.1)",
+    )
+    add("--size", type=int, default=10, metavar="N", help="the matrix is N x N (default 10)")
+    add("--singular-values", type=float, nargs="+", default=[10.0, 7.0], metavar="S", help="(default 10 7)")
+    add("--observed", type=int, default=60, metavar="M", help="number of observed entries (default 60)")
+    add("--noise", type=float, default=0.1, help="standard deviation on observed entries (default 0.1)")
+    add("--seeds", type=int, default=20, help="number of random problems (default 20)")
+    add("--seed", type=int, default=0, help="seed of the first, whose minima the table shows (default 0)")
+    add("--breadth", type=int, default=2, help="of the search, see `dln.schatten.solve` (default 2)")
+    add("--quick", action="store_true", help="depths 2 and 3, lambda 0.05 and 0.2, 2 seeds")
+
+
+def run(options: argparse.Namespace) -> Outcome:
+    """The minima of every depth and weight decay, how they predict, and the figure."""
+    if options.quick:
+        vars(options).update(QUICK)
+    depths = sorted({checks.integer(L, "--depths", least=1, most=checks.MOST) for L in options.depths})
+    decays = sorted({checks.positive(decay, "--weight-decays") for decay in options.weight_decays})
+    first = checks.integer(options.seed, "--seed", least=0)
+    seeds = checks.integer(options.seeds, "--seeds", least=1)
+    problems = [_problem(options, seed) for seed in range(first, first + seeds)]
+    cells = list(itertools.product(depths, decays))
+    found: dict[tuple[int, float], list[Minima]] = {cell: [] for cell in cells}
+    with progress.bar(options.progress, "minima", seeds * len(cells)) as report:
+        for done, (seed, (depth, decay)) in enumerate(itertools.product(range(seeds), cells)):
+            report(done, f"seed {first + seed}, depth {depth}, lambda {decay:g}")
+            found[depth, decay].append(_minima(problems[seed], depth, decay, options.breadth))
+    return Outcome(
+        title=(
+            f"{options.size} x {options.size} matrix of rank {len(options.singular_values)}, {options.observed} "
+            f"entries observed with noise {options.noise:g}: minima of seed {first}; gains over {seeds} seeds"
+        ),
+        columns=COLUMNS,
+        rows=[row for cell in cells for row in _rows(*cell, found[cell])],
+        notes=_notes(found),
+        parameters={
+            "size": options.size, "singular_values": options.singular_values, "observed": options.observed,
+            "noise": options.noise, "seed": first, "seeds": seeds, "breadth": options.breadth,
+            "gains": [
+                {"depth": depth, "lambda": decay, "best lower rank": _best_gains(runs)}
+                for (depth, decay), runs in found.items()
+            ],
+        },
+        figures={"local-minima": _figure(found, depths, decays)},
+    )  # fmt: skip
+
+
+def _problem(options: argparse.Namespace, seed: int) -> Problem:
+    n = checks.integer(options.size, "--size", least=2)
+    singular_values = [checks.positive(s, "--singular-values") for s in options.singular_values]
+    if len(singular_values) > n:
+        raise ValueError(
+            f"`--singular-values` must be at most --size = {n}, got {len(singular_values)}. Give fewer."
+        )
+    observed = checks.integer(options.observed, "--observed", least=1, most=n * n - 1)
+    noise = checks.nonnegative(options.noise, "--noise")
+    random = checks.generator(seed)
+    U, V = (np.linalg.qr(random.normal(size=(n, len(singular_values))))[0] for _ in range(2))
+    truth = (U * singular_values) @ V.T
+    mask = np.zeros(n * n)
+    mask[random.permutation(n * n)[:observed]] = 1.0
+    mask = mask.reshape(n, n)
+    return Problem(truth, mask, mask * (truth + noise * random.normal(size=(n, n))))
+
+
+def _minima(problem: Problem, depth: int, decay: float, breadth: int) -> Minima:
+    cost = costs.MatrixCompletion(problem.seen, problem.mask)
+    return [
+        Found(m.rank, m.objective, m.kind, float(cost.value(m.end_to_end)), problem.test_error(m.end_to_end))
+        for m in schatten.solve(cost, decay, depth, breadth=breadth)
+    ]
+
+
+def _lowest(minima: Minima) -> dict[int, Found]:
+    """The lowest minimum of every rank."""
+    return {m.rank: m for m in reversed(minima)}
+
+
+def _gains(runs: Sequence[Minima], rank: int) -> list[float]:
+    """Test error of the lowest minimum over that of the lowest of this smaller rank, for the seeds that have both."""
+    return [
+        run[0].test / _lowest(run)[rank].test for run in runs if rank in _lowest(run) and rank < run[0].rank
+    ]
+
+
+def _best_gains(runs: Sequence[Minima]) -> list[float]:
+    """Test error of the lowest minimum over the best of any smaller rank, NaN where there is none."""
+    best = (min((m.test for m in run if m.rank < run[0].rank), default=np.nan) for run in runs)
+    return [float(run[0].test / test) for run, test in zip(runs, best, strict=True)]
+
+
+def _rows(depth: int, decay: float, runs: Sequence[Minima]) -> list[dict[str, Any]]:
+    """One row for every rank at which a seed has a minimum."""
+    rows = []
+    for rank in sorted({m.rank for run in runs for m in run}):
+        shown, gains = _lowest(runs[0]).get(rank), _gains(runs, rank)
+        same = sum(m.rank == rank for m in runs[0])
+        numbers = (
+            (None,) * 4
+            if shown is None
+            else (_kind(shown, runs[0]), shown.objective, shown.train, shown.test)
+        )
+        quartiles = np.percentile(gains, (25, 50, 75)).tolist() if gains else (None,) * 3
+        values = (
+            depth, decay, rank, same, *numbers, sum(rank in _lowest(run) for run in runs),
+            sum(run[0].rank == rank for run in runs), *quartiles, sum(gain >= MUCH for gain in gains),
+        )  # fmt: skip
+        rows.append(dict(zip(COLUMNS, values, strict=True)))
+    return rows
+
+
+def _kind(shown: Found, minima: Minima) -> str:
+    """The kind as far as it is proved; the lowest of all that were found is called that where no proof exists."""
+    return "lowest" if shown is minima[0] and shown.kind == "local minimum" else shown.kind.split()[0]
+
+
+def _notes(found: dict[tuple[int, float], list[Minima]]) -> list[str]:
+    notes = [
+        "minima .. test error: minima of that rank for the first seed, and the lowest of them (global: proved to be; "
+        "lowest: of all found). Train cost 1/2 ||mask * (A - Y)||^2; test error: mean square over the entries not "
+        "observed, against the truth without noise.",
+        "seeds, lowest: in how many seeds there is a minimum of that rank, and it is the lowest of all. gain: test "
+        "error of the lowest of all over that of the lowest of this smaller rank, quartiles and number of seeds.",
+    ]
+    for (depth, decay), runs in found.items():
+        gains = np.array(_best_gains(runs))
+        if np.isfinite(gains).any():
+            low, median, high = np.nanpercentile(gains, (25, 50, 75))
+            notes.append(
+                f"depth {depth}, lambda {decay:g}: best of all smaller ranks: gain {median:.3g} ({low:.3g} to "
+                f"{high:.3g}), at least {MUCH:g} in {int(np.sum(gains >= MUCH))} of {len(gains)} seeds"
+            )
+    return notes
+
+
+def _figure(found: dict[tuple[int, float], list[Minima]], depths: list[int], decays: list[float]) -> Any:
+    import matplotlib as mpl
+    import matplotlib.pyplot as plt
+
+    from .. import plotting
+
+    middle = decays[len(decays) // 2]
+    with mpl.rc_context(plotting.STYLE):
+        figure, (left, centre, right) = plt.subplots(1, 3, figsize=(12, 3.9), layout="constrained")
+        for place, depth in enumerate(depths):
+            minima = found[depth, middle][0]
+            for ax, name in ((left, "objective"), (centre, "test")):
+                values = {rank: getattr(m, name) for rank, m in _lowest(minima).items()}
+                plotting.plot_by_rank(values, ax, depth=depth, chosen=minima[0].rank)
+            gains = {decay: [g for g in _best_gains(found[depth, decay]) if g > 0] for decay in decays}
+            gains = {decay: values for decay, values in gains.items() if values}
+            if gains:
+                plotting.plot_spread(gains, right, depth=depth, shift=1.08 ** (place - len(depths) / 2 + 0.5))
+        left.set(ylabel="objective of the lowest minimum", title=rf"objective, $\lambda$ = {middle:g}")
+        centre.set(ylabel="test error of that minimum", title=rf"test error, $\lambda$ = {middle:g}")
+        right.axhline(MUCH, color="0.4", lw=0.8, ls="--")
+        right.axhline(1.0, color="0.8", lw=0.8)
+        right.set(xlabel=r"weight decay $\lambda$", ylabel="gain")
+        right.set_title("test error: global over best of lower rank")
+        for ax in (left, right):
+            ax.legend(frameon=False, fontsize="small")
+    return figure
