@@ -161,7 +161,7 @@ def plot_prox(
     ax: Any = None,
     *,
     weight_decay: float = 1.0,
-    s_max: float | None = None,
+    s_max: float = 5.0,
 ) -> Any:
     """Proximal operator of the penalty against the singular value s, one curve for each depth; returns the axes.
 
@@ -169,35 +169,33 @@ def plot_prox(
     L >= 3 also 0 is a local minimum for every s.
     """
     ax = _axes(ax)
-    end = 1.5 * max(float(schatten.threshold(weight_decay, L)) for L in depths) if s_max is None else s_max
-    ax.plot([0, end], [0, end], color="0.8", lw=0.8, zorder=0)
+    ax.plot([0, s_max], [0, s_max], color="0.8", lw=0.8, zorder=0)
     for depth in sorted(depths):
-        (x_sn, s_sn), (x_jump, s_jump) = (
-            f(weight_decay, depth) for f in (schatten.saddle_node, schatten.jump)
-        )
-        s = s_sn + max(end - s_sn, 0.0) * np.linspace(0.0, 1.0, 400)[1:] ** 2  # x - x_sn ~ sqrt(s - s_sn)
-        upper, lower = schatten.branches(s, weight_decay, depth)
-        s, upper, lower = (np.r_[first, rest] for first, rest in ((s_sn, s), (x_sn, upper), (x_sn, lower)))
-        style = {
-            "color": colour(depth - 1),
-            "lw": 1.5,
-            "zorder": 3 - depth / (depth + 1),
-        }  # longer zeros below
-        pays = s > s_jump
-        ax.plot([0, s_jump], [0, 0], **style)
-        ax.plot(np.r_[s_jump, s[pays]], np.r_[x_jump, upper[pays]], **style, label=f"L = {depth}")
-        if depth > 2:
-            ax.plot([s_jump, s_jump], [0, x_jump], **style | {"lw": 1.0}, ls=":")
-            ax.plot(np.r_[s[~pays], s_jump], np.r_[upper[~pays], x_jump], **style | {"lw": 0.6})
-            ax.plot(s, lower, **style | {"lw": 1.0}, ls="--")
-            ax.plot(s_sn, x_sn, "o", ms=3, color=style["color"])
+        _prox_curve(ax, depth, weight_decay, s_max)
     if max(depths) > 2:
         ax.plot([], [], color="0.3", lw=0.6, label="local minimum only")
         ax.plot([], [], color="0.3", lw=1.0, ls="--", label="maximum")
+        ax.plot([], [], color="0.3", lw=1.0, ls=":", label="jump")
         ax.plot([], [], "o", ms=3, color="0.3", label="saddle-node")
-    ax.set(xlabel="singular value s of A", ylabel="stationary x", xlim=(0, end), ylim=(-0.02 * end, end))
+    ax.set(xlabel="singular value s of A", ylabel="stationary points x", xlim=(0, s_max))
+    ax.set_ylim(-0.02 * s_max, s_max)
     ax.legend(frameon=False, fontsize="small", loc="upper left")
     return ax
+
+
+def _prox_curve(ax: Any, depth: int, decay: float, s_max: float) -> None:
+    x_sn, s_sn = map(float, schatten.saddle_node(decay, depth))
+    x_jump, s_jump = map(float, schatten.jump(decay, depth))
+    s = s_sn + max(s_max - s_sn, 0.0) * np.linspace(0.0, 1.0, 400)[1:] ** 2  # x - x_sn ~ sqrt(s - s_sn)
+    upper, lower = schatten.branches(s, decay, depth)
+    pays, shade, zorder = s > s_jump, colour(depth - 1), 2 + 1 / depth  # at zero the longer pieces below
+    ax.plot([0, s_jump], [0, 0], color=shade, lw=1.5, zorder=zorder)
+    ax.plot(np.r_[s_jump, s[pays]], np.r_[x_jump, upper[pays]], color=shade, lw=1.5, label=f"L = {depth}")
+    if depth > 2:
+        ax.plot(np.r_[s_sn, s[~pays], s_jump], np.r_[x_sn, upper[~pays], x_jump], color=shade, lw=0.6)
+        ax.plot(np.r_[s_sn, s], np.r_[x_sn, lower], color=shade, lw=1.0, ls="--")
+        ax.plot([s_jump, s_jump], [0, x_jump], color=shade, lw=1.0, ls=":")
+        ax.plot(s_sn, x_sn, "o", ms=3, color=shade)
 
 
 def plot_by_rank(values: Mapping[int, float], ax: Any = None, *, depth: int, chosen: int) -> Any:

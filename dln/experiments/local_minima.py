@@ -110,7 +110,7 @@ def run(options: argparse.Namespace) -> Outcome:
                 for (depth, decay), runs in found.items()
             ],
         },
-        figures={"local-minima": _figure(found, depths, decays)},
+        figures={"local-minima": _figure(found, depths, decays, len(options.singular_values))},
     )  # fmt: skip
 
 
@@ -126,9 +126,8 @@ def _problem(options: argparse.Namespace, seed: int) -> Problem:
     random = checks.generator(seed)
     U, V = (np.linalg.qr(random.normal(size=(n, len(singular_values))))[0] for _ in range(2))
     truth = (U * singular_values) @ V.T
-    mask = np.zeros(n * n)
-    mask[random.permutation(n * n)[:observed]] = 1.0
-    mask = mask.reshape(n, n)
+    mask = np.zeros((n, n))
+    mask.flat[random.permutation(n * n)[:observed]] = 1.0
     return Problem(truth, mask, mask * (truth + noise * random.normal(size=(n, n))))
 
 
@@ -146,7 +145,7 @@ def _lowest(minima: Minima) -> dict[int, Found]:
 
 
 def _gains(runs: Sequence[Minima], rank: int) -> list[float]:
-    """Test error of the lowest minimum over that of the lowest of this smaller rank, for the seeds that have both."""
+    """Test error of the lowest minimum over that of the lowest of this rank, for the seeds that have one."""
     return [
         run[0].test / _lowest(run)[rank].test for run in runs if rank in _lowest(run) and rank < run[0].rank
     ]
@@ -162,7 +161,7 @@ def _rows(depth: int, decay: float, runs: Sequence[Minima]) -> list[dict[str, An
     """One row for every rank at which a seed has a minimum."""
     rows = []
     for rank in sorted({m.rank for run in runs for m in run}):
-        shown, gains = _lowest(runs[0]).get(rank), _gains(runs, rank)
+        shown, gains = _lowest(runs[0]).get(rank), _gains([run for run in runs if run[0].rank > rank], rank)
         same = sum(m.rank == rank for m in runs[0])
         numbers = (
             (None,) * 4
@@ -202,7 +201,9 @@ def _notes(found: dict[tuple[int, float], list[Minima]]) -> list[str]:
     return notes
 
 
-def _figure(found: dict[tuple[int, float], list[Minima]], depths: list[int], decays: list[float]) -> Any:
+def _figure(
+    found: dict[tuple[int, float], list[Minima]], depths: list[int], decays: list[float], rank: int
+) -> Any:
     import matplotlib as mpl
     import matplotlib.pyplot as plt
 
@@ -216,7 +217,7 @@ def _figure(found: dict[tuple[int, float], list[Minima]], depths: list[int], dec
             for ax, name in ((left, "objective"), (centre, "test")):
                 values = {rank: getattr(m, name) for rank, m in _lowest(minima).items()}
                 plotting.plot_by_rank(values, ax, depth=depth, chosen=minima[0].rank)
-            gains = {decay: [g for g in _best_gains(found[depth, decay]) if g > 0] for decay in decays}
+            gains = {decay: _gains(found[depth, decay], rank) for decay in decays}
             gains = {decay: values for decay, values in gains.items() if values}
             if gains:
                 plotting.plot_spread(gains, right, depth=depth, shift=1.08 ** (place - len(depths) / 2 + 0.5))
@@ -225,7 +226,7 @@ def _figure(found: dict[tuple[int, float], list[Minima]], depths: list[int], dec
         right.axhline(MUCH, color="0.4", lw=0.8, ls="--")
         right.axhline(1.0, color="0.8", lw=0.8)
         right.set(xlabel=r"weight decay $\lambda$", ylabel="gain")
-        right.set_title("test error: global over best of lower rank")
+        right.set_title(f"test error of the lowest over that of rank {rank}")
         for ax in (left, right):
             ax.legend(frameon=False, fontsize="small")
     return figure

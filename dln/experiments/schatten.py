@@ -72,10 +72,11 @@ def _figure(depths: list[int], decay: float, largest: float) -> Any:
 
     from .. import plotting
 
+    end = max(largest, *(float(schatten.threshold(decay, depth)) for depth in depths))
     with mpl.rc_context(plotting.STYLE):
         figure, (left, right) = plt.subplots(1, 2, figsize=(9.5, 4.2), layout="constrained")
         plotting.plot_schatten_balls(depths, left)
-        plotting.plot_prox(depths, right, weight_decay=decay)
+        plotting.plot_prox(depths, right, weight_decay=decay, s_max=1.2 * end)
         left.set_title("diag(a, b) with the penalty of diag(1, 0)")
         right.set_title(rf"proximal operator, $\lambda$ = {decay:g}")
     return figure
