@@ -30,6 +30,7 @@ COLUMNS = (
     "seeds", "lowest", "gain 1/4", "gain 1/2", "gain 3/4", "gain >= 3",
 )  # fmt: skip
 MUCH = 3.0
+FULL = {"size": 30, "observed": 450, "depths": [2, 3, 4], "weight_decays": [0.02, 0.05, 0.1], "seeds": 20}
 QUICK = {"size": 10, "observed": 60, "depths": [2, 3], "weight_decays": [0.05, 0.2], "seeds": 2}
 
 
@@ -63,29 +64,23 @@ Minima = list[Found]  # of one problem, by their objective
 def options(parser: argparse.ArgumentParser) -> None:
     """Command-line options."""
     add = parser.add_argument
-    add("--depths", type=int, nargs="+", default=[2, 3, 4], metavar="L", help="(default 2 3 4)")
-    add(
-        "--weight-decays",
-        type=float,
-        nargs="+",
-        default=[0.02, 0.05, 0.1],
-        metavar="LAMBDA",
-        help="(default 0.02 0.05 0.1)",
-    )
-    add("--size", type=int, default=30, metavar="N", help="the matrix is N x N (default 30)")
+    add("--depths", type=int, nargs="+", metavar="L", help="(default 2 3 4)")
+    add("--weight-decays", type=float, nargs="+", metavar="LAMBDA", help="(default 0.02 0.05 0.1)")
+    add("--size", type=int, metavar="N", help="the matrix is N x N (default 30)")
     add("--singular-values", type=float, nargs="+", default=[10.0, 7.0], metavar="S", help="(default 10 7)")
-    add("--observed", type=int, default=450, metavar="M", help="number of observed entries (default 450)")
+    add("--observed", type=int, metavar="M", help="number of observed entries (default 450)")
     add("--noise", type=float, default=0.1, help="standard deviation on observed entries (default 0.1)")
-    add("--seeds", type=int, default=20, help="number of random problems (default 20)")
+    add("--seeds", type=int, help="number of random problems (default 20)")
     add("--seed", type=int, default=0, help="seed of the first, whose minima the table shows (default 0)")
     add("--breadth", type=int, default=2, help="of the search, see `dln.schatten.solve` (default 2)")
-    add("--quick", action="store_true", help="10 x 10, depths 2 and 3, 2 seeds")
+    add("--quick", action="store_true", help="10 x 10, 60 entries, depths 2 and 3, 2 seeds by default")
 
 
 def run(options: argparse.Namespace) -> Outcome:
     """The minima of every depth and weight decay, how they predict, and the figure."""
-    if options.quick:
-        vars(options).update(QUICK)
+    for name, usual in (QUICK if options.quick else FULL).items():
+        if getattr(options, name) is None:
+            setattr(options, name, usual)
     depths = sorted({checks.integer(L, "--depths", least=1, most=checks.MOST) for L in options.depths})
     decays = sorted({checks.positive(decay, "--weight-decays") for decay in options.weight_decays})
     first = checks.integer(options.seed, "--seed", least=0)
@@ -228,6 +223,5 @@ def _figure(
         right.axhline(1.0, color="0.8", lw=0.8)
         right.set(xlabel=r"weight decay $\lambda$", ylabel="gain")
         right.set_title(f"test error of the lowest over that of rank {rank}")
-        for ax in (left, right):
-            ax.legend(frameon=False, fontsize="small")
+        left.legend(frameon=False, fontsize="small")
     return figure
