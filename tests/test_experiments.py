@@ -139,7 +139,7 @@ def test_gains_are_ratios_of_the_test_errors_shown(quick):
         assert row["gain 1/4"] == row["gain 1/2"] == row["gain 3/4"] == pytest.approx(gain, rel=1e-14)
         assert row["gain >= 3"] == (gain >= 3)
     (entry,) = (entry for entry in quick.parameters["gains"] if entry["depth"] == 3)
-    assert entry["best lower rank"] == [pytest.approx(max(row["gain 1/2"] for row in lower), rel=1e-2)]
+    assert entry["best lower rank"][0] >= (1 - 1e-14) * max(row["gain 1/2"] for row in lower)
 
 
 def test_local_minima_over_seeds(run):
@@ -154,6 +154,15 @@ def test_local_minima_over_seeds(run):
             else:
                 assert [row["seeds"] for row in cell[:3]] == [2, 2, 2]  # of ranks 0, 1, 2
                 assert cell[0]["objective"] == cell[0]["train cost"]
+
+
+def test_the_minimum_of_the_true_rank_predicts_best(run):
+    """30 x 30, half of it seen: a test error three times below that of the lowest minimum, which has far more modes."""
+    rows, _ = run("local-minima", "--depths", 3, "--weight-decays", 0.02, "--seeds", 2, "--breadth", 1)
+    gains = {row["rank"]: row["gain 1/2"] for row in rows}
+    assert max(gains, key=gains.get) == 2
+    assert gains[2] > 3
+    assert min(row["rank"] for row in rows if row["lowest"]) > 6
 
 
 def test_bifurcations_against_the_formulas(run):

@@ -23,7 +23,7 @@ COLUMNS = (
     "depth",
     "lambda from",
     "to",
-    "there",
+    "event",
     "critical points",
     "local minima",
     "global rank",
@@ -62,7 +62,7 @@ def run(options: argparse.Namespace) -> Outcome:
         columns=COLUMNS,
         rows=[row for depth in depths for row in _rows(target, depth)],
         notes=[
-            "Each row holds on a whole interval of lambda; at its end the global minimum lets go of a mode (jump), or "
+            "Each row holds on a whole interval of lambda. At its end the global minimum lets go of a mode (jump), or "
             "both branches of a mode vanish (saddle-node). Index: number of negative eigenvalues of the Hessian.",
         ],
         parameters={"depths": depths, "singular_values": modes},
