@@ -53,8 +53,8 @@ def run(options: argparse.Namespace) -> Outcome:
     modes = sorted({checks.positive(s, "--singular-values") for s in options.singular_values}, reverse=True)
     if len(modes) > MOST_MODES:
         raise ValueError(
-            f"`--singular-values` must be at most {MOST_MODES}, got {len(modes)}. They have 3^{len(modes)} "
-            "critical points."
+            f"`--singular-values` must be at most {MOST_MODES}, got {len(modes)}. Give fewer: they have "
+            f"3^{len(modes)} critical points."
         )
     target = np.diag(modes)
     return Outcome(
