@@ -68,10 +68,10 @@ class Method:
         return problem.depth in self.depths and problem.mask.size <= self.entries
 
 
-OWN, GREEDY = "dln solve", "dln solve greedy"
+OWN, EVERY = "dln solve", "dln solve by rank"
 ALL = (
-    Method(OWN, rivals.solve),
-    Method(GREEDY, partial(rivals.solve, breadth=1), depths=(3, 4)),
+    Method(OWN, partial(rivals.solve, breadth=0)),
+    Method(EVERY, rivals.solve, depths=(3, 4)),
     Method("dln.prox + FISTA", rivals.proximal_gradient),
     Method("IRNN", rivals.irnn),
     Method("VarSchatten", rivals.varschatten),

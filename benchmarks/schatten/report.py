@@ -8,7 +8,7 @@ import numpy as np
 
 from dln.bench.report import aligned, ms
 
-from .measure import EQUAL, GREEDY, OWN
+from .measure import EQUAL, EVERY, OWN
 
 FACTORS = np.geomspace(1.0, 1e3, 400)
 
@@ -49,7 +49,7 @@ def _summary(problems, name):
     wins = sum(math.isfinite(o) and not s <= o for s, o in zip(mine, own, strict=True))
     spread = [f"{x:.3g}" for x in (np.median(ratios), min(ratios), max(ratios))] if ratios else ["-"] * 3
     ends = np.median([row["seconds"] for row, _ in rows])
-    faster = "-" if name in (OWN, GREEDY) else f"{wins}/{len(rows)}"
+    faster = "-" if name in (OWN, EVERY) else f"{wins}/{len(rows)}"
     return [
         f"{len(solved)}/{len(rows)}", f"{max(row['excess'] for row, _ in rows):.1e}",
         f"{np.median([row['error'] for row, _ in rows]):.3f}", f"{nearest}/{len(rows)}",
@@ -73,7 +73,7 @@ def each(problems):
 def _each(problem):
     own = problem["methods"].get(OWN, {})
     reached = _reached(problem)
-    mine, _ = reached.pop(OWN, math.nan), reached.pop(GREEDY, None)
+    mine, _ = reached.pop(OWN, math.nan), reached.pop(EVERY, None)
     fastest = min(reached, key=lambda name: reached[name], default="nobody")
     seconds = reached.get(fastest, math.nan)
     ratio = f"{seconds / mine:.2f}" if math.isfinite(seconds / mine) else "-"
@@ -121,7 +121,7 @@ def picture(path, problems):
         ax = figure.subplots()
         for i, name in enumerate(names):
             style = {"color": ORANGE, "lw": 2.6, "zorder": 3}
-            if name == GREEDY:
+            if name == EVERY:
                 style = {"color": ORANGE, "lw": 1.6, "ls": "--", "zorder": 3}
             elif name != OWN:
                 style = {"color": COLOURS[i % len(COLOURS)], "ls": LINES[i // len(COLOURS)], "lw": 1.3}

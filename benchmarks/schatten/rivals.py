@@ -18,7 +18,7 @@ FLOOR = 1e-12  # of a smoothing, relative to the largest singular value
 
 
 def solve(problem, watch, **options):
-    """dln.schatten.solve, all minima; the best of them counts."""
+    """dln.schatten.solve; the best of its minima counts."""
     cost = dln.costs.MatrixCompletion(problem.observed, problem.mask)
     minima = dln.schatten.solve(cost, problem.weight_decay, problem.depth, **options)
     watch.notes |= {"minima": len(minima), "kind": minima[0].kind, "certificate": str(minima[0].certificate)}

@@ -72,7 +72,7 @@ def options(parser: argparse.ArgumentParser) -> None:
     add("--noise", type=float, default=0.1, help="standard deviation on observed entries (default 0.1)")
     add("--seeds", type=int, help="number of random problems (default 20)")
     add("--seed", type=int, default=0, help="seed of the first, whose minima the table shows (default 0)")
-    add("--breadth", type=int, default=2, help="of the search, see `dln.schatten.solve` (default 2)")
+    add("--breadth", type=int, default=1, help="of the search, see `dln.schatten.solve` (default 1)")
     add("--quick", action="store_true", help="10 x 10, 60 entries, depths 2 and 3, 2 seeds by default")
 
 

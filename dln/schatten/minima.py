@@ -90,10 +90,11 @@ def solve(
     r"""Minima of :math:`C(A) + \lambda \tfrac L2 \sum_i \sigma_i(A)^{2/L}`, the lowest first.
 
     They are the products W_L ... W_1 at the minima of :math:`C(W_L \cdots W_1) + \tfrac\lambda2 \sum_l \|W_l\|_F^2`.
-    For L <= 2 and convex C there is one minimum, found and certified by duality. For L >= 3 there may be one or more
-    at every rank, A = 0 among them: the search goes up in rank along the top singular pairs of the gradient and down by
-    the least singular value until nothing new is found; each run is Newton's method on the matrices of one rank. All
-    minima of a fully observed target are found; for other costs there may be more, which `restarts` look for.
+    For L <= 2 and convex C there is one minimum, certified by duality. For L >= 3 there may be one or more at every
+    rank, A = 0 among them: accelerated proximal gradients lead to a low one; from every minimum found the search goes
+    up in rank along the top singular pairs of the gradient, and down by the least singular value. Each run ends with
+    Newton's method on the matrices of one rank. All minima of a fully observed target are found; for other costs there
+    may be more, which a larger `breadth` and `restarts` look for.
 
     Parameters
     ----------
@@ -108,8 +109,8 @@ def solve(
     shape : pair of int, optional
         (n_L, n_0), where the cost does not know it.
     breadth : int
-        For L >= 3, singular pairs along which modes are added, and minima of one rank from which the search goes on.
-        With 1 it is the greedy path alone, some four times faster.
+        For L >= 3, singular pairs along which modes are added, and minima of one rank from which the search goes on:
+        0 is the run of proximal gradients alone, 1 adds the greedy path through all ranks, 2 finds most of the others.
     restarts : int
         For L >= 3, random starts around the lowest minimum of every rank.
     rng : None, int, SeedSequence or Generator
