@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from . import inits as inits
     from . import landscape as landscape
     from . import network as network
+    from . import rank as rank
     from . import schatten as schatten
     from . import theorems as theorems
     from .critical import escape_speed as escape_speed
@@ -42,6 +43,7 @@ _HOME = {
     "inits": "inits",
     "landscape": "landscape",
     "network": "network",
+    "rank": "rank",
     "schatten": "schatten",
     "theorems": "theorems",
     "escape_speed": "critical",

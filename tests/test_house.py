@@ -21,7 +21,7 @@ FLOORS = (
     {"typing", "progress"},
     {"core", "checks"},
     {"network", "costs", "inits", "method", "files"},
-    {"problem", "critical", "schatten"},
+    {"problem", "critical", "schatten", "rank"},
     {"trajectory"},
     {"form", "backends"},
     {"watch"},

@@ -1,0 +1,546 @@
+r"""What SGD with weight decay allows: bounds on the rank of a weight matrix, with schedules and momentum.
+
+A step W <- (1 - x) W - eta G, x = eta lambda, forgets a share x of the weights and adds a gradient of rank at most
+m B, where B is the batch size and m the number of times that a sample uses the matrix. After n steps
+
+.. math:: W_T = D_n W_{T-n} + U, \qquad \operatorname{rank} U \le m B n, \qquad D_n = \prod (1 - x_s),
+
+so that W_T lies within :math:`D_n \|W_{T-n}\|` of the matrices of rank at most m B n, in every norm.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_right
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .. import checks
+from ..typing import Array, ArrayLike
+from .measures import rates, tail, threshold
+
+__all__ = [
+    "Certified",
+    "bound",
+    "certificate",
+    "gradient_bound",
+    "least_step",
+    "patches",
+    "propagator",
+    "rate",
+    "window",
+]
+
+MOST_STEPS = 2**62
+
+
+def bound(
+    batch_size: int,
+    learning_rate: ArrayLike,
+    weight_decay: ArrayLike,
+    epsilon: float,
+    patches: int = 1,
+    momentum: float = 0.0,
+    *,
+    form: str = "repaired",
+) -> float:
+    r"""Rank within epsilon of which SGD with weight decay brings a weight matrix, whatever the data.
+
+    If :math:`\|W_{T-1}\| / \|W_T\| \to 1`, then for T large there is a matrix of this rank within
+    :math:`\epsilon \|W_T\|` of W_T, in any norm. With x = learning rate x weight decay, m patches and batches of B:
+
+    ============  ===================================================================================
+    "repaired"    :math:`m B \lceil \log(2/\epsilon) / x \rceil`
+    "sharp"       :math:`m B (\lfloor \log(1/\epsilon) / (-\log(1 - x)) \rfloor + 1)`
+    "printed"     :math:`m B \log(2/\epsilon) / x`, as in the paper
+    ============  ===================================================================================
+
+    The printed form is false for :math:`x > \log 2` and :math:`2 e^{-x} < \epsilon < 1`, where it asks for less than
+    one batch. It holds for every x that is used in practice.
+
+    Parameters
+    ----------
+    batch_size : int
+        B.
+    learning_rate, weight_decay : float or array_like, shape (T,)
+        Rates with x < 1. Arrays are the schedule of a whole run: the window reaches back from its end, and the bound is
+        inf if the run is too short. The first rate of a run says nothing about its end.
+    epsilon : float
+        Distance in units of the norm of W, 0 < epsilon < 1.
+    patches : int
+        m, uses of the matrix for each sample: 1 for a dense layer, `patches` for a convolution, the number of tokens
+        for attention.
+    momentum : float
+        beta of the heavy ball, 0 <= beta < 1; constant rates only. The rate of forgetting of `rate` takes the place of
+        x. This is the law of rates; the velocity adds to the constant under the logarithm, see `window`.
+    form : str
+        "repaired", "sharp" or "printed".
+
+    Returns
+    -------
+    rank : int or float
+        An integer, except "printed"; ``inf`` where nothing is forgotten (weight_decay = 0).
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is out of range, or a schedule is combined with momentum or the printed form.
+
+    References
+    ----------
+    arXiv 2206.05794, the theorem on low-rank bias; the ceiling that its proof needs is restored in "repaired".
+
+    Examples
+    --------
+    >>> bound(6, 0.1, 8e-3, 0.5)
+    10398
+    >>> bound(6, 0.1, 8e-3, 0.5, form="sharp"), round(bound(6, 0.1, 8e-3, 0.5, form="printed"), 2)
+    (5202, 10397.21)
+    >>> bound(8, 0.02, 1e-3, 0.1, momentum=0.9) == bound(8, 0.2, 1e-3, 0.1)
+    True
+    """
+    known = checks.one_of(form, "form", _FORMS)
+    uses = checks.integer(batch_size, "batch_size", least=1) * checks.integer(patches, "patches", least=1)
+    eps, beta = threshold(epsilon), _momentum(momentum)
+    if np.ndim(learning_rate) or np.ndim(weight_decay):
+        return uses * _scheduled(learning_rate, weight_decay, eps, beta, known)
+    lr, wd = _constant(learning_rate, weight_decay)
+    x, log = _forgetting_rate(lr, wd, beta)
+    return uses * _FORMS[known](eps, x, log) if x > 0 else math.inf
+
+
+# Steps from (epsilon, x, -log(1 - x)).
+_FORMS: dict[str, Callable[[float, float, float], float]] = {
+    "repaired": lambda eps, x, log: math.ceil(math.log(2 / eps) / x),
+    "sharp": lambda eps, x, log: math.floor(math.log(1 / eps) / log) + 1,
+    "printed": lambda eps, x, log: math.log(2 / eps) / x,
+}
+
+
+def rate(learning_rate: float, weight_decay: float, momentum: float = 0.0) -> float:
+    r"""Factor per step by which the start is forgotten: the spectral radius of the heavy ball with decay.
+
+    The roots of :math:`z^2 - (1 + \beta - x) z + \beta` are real for :math:`x \le (1 - \sqrt\beta)^2`, and the
+    larger is then below :math:`1 - x / (1 - \beta)` and close to it for small x: momentum acts as a learning rate
+    :math:`\eta / (1 - \beta)`. For larger x it is :math:`\sqrt\beta`, the best that there is.
+
+    Parameters
+    ----------
+    learning_rate, weight_decay : float
+        Rates >= 0.
+    momentum : float
+        beta, 0 <= beta < 1.
+
+    Returns
+    -------
+    factor : float
+        At momentum 0 it is abs(1 - x).
+
+    Raises
+    ------
+    ValueError, TypeError
+        If a rate is negative or the momentum is not below 1.
+
+    References
+    ----------
+    B. T. Polyak, 1964 (heavy ball), applied to the decay term.
+
+    Examples
+    --------
+    >>> print(round(rate(0.1, 2e-3, momentum=0.9), 6), round(rate(1.0, 1.0, momentum=0.25), 6))
+    0.997963 0.5
+    """
+    lr, wd, beta = *_rates(learning_rate, weight_decay), _momentum(momentum)
+    x = lr * wd
+    half = (1.0 + beta - x) / 2.0
+    # half^2 - beta, without cancelling: (x - (1 - sqrt beta)^2) (x - (1 + sqrt beta)^2) / 4
+    gap = (x - (1.0 - math.sqrt(beta)) ** 2) * (x - (1.0 + math.sqrt(beta)) ** 2) / 4.0
+    return abs(half) + math.sqrt(gap) if gap >= 0 else math.sqrt(beta)
+
+
+# One step of (W, V) without a gradient, for SGD as `torch.optim.SGD` takes it.
+_STATES: dict[str, Callable[[float, float, float], list[list[float]]]] = {
+    "heavy_ball": lambda lr, wd, beta: [[1 - lr * wd, -lr * beta], [wd, beta]],
+    "nesterov": lambda lr, wd, beta: [[1 - lr * wd * (1 + beta), -lr * beta**2], [wd, beta]],
+    "decoupled": lambda lr, wd, beta: [[1 - lr * wd, -lr * beta], [0.0, beta]],
+}
+
+
+def propagator(
+    learning_rate: float, weight_decay: float, momentum: float, steps: int = 1, *, kind: str = "heavy_ball"
+) -> Array:
+    r"""Matrix that takes (W, V) over n steps in which no gradient comes: :math:`A^n`, 2 x 2.
+
+    For the heavy ball :math:`V \leftarrow \beta V + G + \lambda W`, :math:`W \leftarrow W - \eta V`,
+
+    .. math:: A = \begin{pmatrix} 1 - \eta\lambda & -\eta\beta \\ \lambda & \beta \end{pmatrix}, \qquad
+              W_T = a_n W_{T-n} + b_n V_{T-n} + R, \quad \operatorname{rank} R \le \sum_s \operatorname{rank} G_s,
+
+    with (a_n, b_n) the first row. So W_T is within :math:`\|a_n W_{T-n} + b_n V_{T-n}\|` of that rank.
+
+    Parameters
+    ----------
+    learning_rate, weight_decay : float
+        Rates >= 0.
+    momentum : float
+        beta, 0 <= beta < 1.
+    steps : int
+        n >= 0.
+    kind : str
+        "heavy_ball", "nesterov", or "decoupled" (weights shrink by 1 - eta lambda outside the velocity).
+
+    Returns
+    -------
+    A : ndarray, shape (2, 2)
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is out of range.
+
+    References
+    ----------
+    The updates are those documented for ``torch.optim.SGD``; "decoupled" is SGDW of arXiv 1711.05101.
+
+    Examples
+    --------
+    >>> propagator(0.1, 0.5, 0.0, steps=2)[0]
+    array([0.9025, 0.    ])
+    """
+    lr, wd, beta = *_rates(learning_rate, weight_decay), _momentum(momentum)
+    state = _STATES[checks.one_of(kind, "kind", _STATES)](lr, wd, beta)
+    return np.linalg.matrix_power(np.array(state), checks.integer(steps, "steps", least=0, most=MOST_STEPS))
+
+
+def window(
+    learning_rate: ArrayLike,
+    weight_decay: ArrayLike,
+    epsilon: float,
+    *,
+    momentum: float = 0.0,
+    growth: float = 1.0,
+) -> float:
+    r"""Number of steps n after which at most epsilon of the norm of W_T can be older: m B n is a bound on the rank.
+
+    The least n with :math:`c\,D_n \le \epsilon`, where c bounds :math:`\|W_{T-k}\| / \|W_T\|`. With momentum
+    :math:`c\,(|a_n| + 2 |b_n| / \eta) \le \epsilon`, as :math:`\eta V` is a difference of two weights.
+
+    Parameters
+    ----------
+    learning_rate, weight_decay : float or array_like, shape (T,)
+        Constant rates with x < 1, or the schedule of a whole run, whose end is the end of the window.
+    epsilon : float
+        0 < epsilon < 1.
+    momentum : float
+        beta of the heavy ball; constant rates only.
+    growth : float
+        c > 0. For weights with :math:`c_- \le \|W_t\| \le c_+` it is :math:`c_+ / c_-`.
+
+    Returns
+    -------
+    steps : int or float
+        At least 1; ``inf`` if nothing is forgotten or the run is too short. Where the heavy ball oscillates
+        (:math:`x > (1 - \sqrt\beta)^2`), a number of steps that does, which need not be the least.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is out of range, or a schedule is combined with momentum.
+
+    Examples
+    --------
+    >>> window(0.1, 5.0, 0.2), window([0.1] * 2 + [0.01] * 100, 5.0, 0.2)
+    (3, 32)
+    """
+    eps, beta = threshold(epsilon) / checks.positive(growth, "growth"), _momentum(momentum)
+    if np.ndim(learning_rate) or np.ndim(weight_decay):
+        return _scheduled(learning_rate, weight_decay, eps, beta, "window")
+    lr, wd = _constant(learning_rate, weight_decay)
+    if lr * wd == 0.0:
+        return math.inf
+    state = np.array(_STATES["heavy_ball"](lr, wd, beta))
+
+    def enough(n: int) -> bool:
+        a, b = np.linalg.matrix_power(state, n)[0]
+        return bool(abs(a) + 2 * abs(b) / lr <= eps)
+
+    high = 1
+    while not enough(high):
+        high *= 2
+        if high > MOST_STEPS:
+            return math.inf
+    low = high // 2
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if enough(middle) else (middle, high)
+    return high
+
+
+def gradient_bound(
+    batch_size: int,
+    patches: int = 1,
+    *,
+    batch_norm: bool = False,
+    shape: tuple[int, int] | None = None,
+    active: int | None = None,
+) -> int:
+    r"""Rank that the gradient of a mini-batch with respect to a weight matrix has at most: :math:`\min(m B, \dots)`.
+
+    Each use of the matrix adds an outer product of a signal and an input. With batch normalisation right after the
+    layer the signals sum to zero over the batch, which takes one more away.
+
+    Parameters
+    ----------
+    batch_size : int
+        B.
+    patches : int
+        m, uses of the matrix for each sample.
+    batch_norm : bool
+        Whether batch normalisation in training mode follows directly.
+    shape : (int, int), optional
+        Shape of the matrix.
+    active : int, optional
+        Number of uses in which both signal and input are not zero.
+
+    Returns
+    -------
+    rank : int
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is out of range.
+
+    References
+    ----------
+    arXiv 2206.05794, lemma on the rank of the gradient (one sample).
+
+    Examples
+    --------
+    >>> gradient_bound(16), gradient_bound(16, batch_norm=True), gradient_bound(16, patches=9, shape=(32, 27))
+    (16, 15, 27)
+    """
+    uses = checks.integer(batch_size, "batch_size", least=1) * checks.integer(patches, "patches", least=1)
+    limits = [uses - checks.flag(batch_norm, "batch_norm")]
+    if shape is not None:
+        limits += [checks.integer(n, "shape", least=1) for n in shape]
+    if active is not None:
+        limits.append(checks.integer(active, "active", least=0))
+    return min(limits)
+
+
+def patches(image: tuple[int, int], kernel: tuple[int, int], *, stride: int = 1, padding: int = 0) -> int:
+    r"""Number of patches of a convolution, :math:`\prod_i (\lfloor (h_i + 2p - k_i)/s \rfloor + 1)`.
+
+    Parameters
+    ----------
+    image, kernel : (int, int)
+        Heights and widths.
+    stride, padding : int
+        As in the layer.
+
+    Returns
+    -------
+    patches : int
+
+    Raises
+    ------
+    ValueError, TypeError
+        If the kernel does not fit into the padded image.
+
+    Examples
+    --------
+    >>> patches((8, 8), (3, 3), stride=2, padding=1)
+    16
+    """
+    s, p = checks.integer(stride, "stride", least=1), checks.integer(padding, "padding", least=0)
+    room = [
+        h + 2 * p - k
+        for h, k in zip(checks.widths(image, "image"), checks.widths(kernel, "kernel"), strict=True)
+    ]
+    if min(room) < 0:
+        raise ValueError(
+            f"`kernel` must fit into the padded image, got {tuple(kernel)} and {tuple(image)}, padding {p}. Pad more."
+        )
+    return math.prod(r // s + 1 for r in room)
+
+
+class Certified(NamedTuple):
+    """Certified rank after each step, and the number of steps back to which it reaches (both inf: none)."""
+
+    rank: Array
+    window: Array
+
+
+def certificate(
+    norms: ArrayLike,
+    gradient_ranks: ArrayLike,
+    learning_rate: ArrayLike,
+    weight_decay: ArrayLike,
+    epsilon: float = 1e-3,
+) -> Certified:
+    r"""Ranks within epsilon of which the weights are proved to lie, from what was recorded of a run; no assumption.
+
+    For the least n with :math:`D_n \|W_{T-n}\| \le \epsilon \|W_T\|`, the weights W_T are within
+    :math:`\epsilon \|W_T\|` of a matrix of rank :math:`\sum_{j=1}^n \operatorname{rank} G_{T-j}`, in the norm recorded.
+
+    Parameters
+    ----------
+    norms : array_like, shape (T + 1, ...)
+        Norms of W_0, .., W_T; layers and runs on further axes. A NaN marks a step that was not observed.
+    gradient_ranks : array_like, shape (T, ...)
+        Ranks of the gradients of the steps, or upper bounds on them.
+    learning_rate, weight_decay : float or array_like, shape (T,)
+        Rates with x < 1, without momentum.
+    epsilon : float
+        0 < epsilon < 1.
+
+    Returns
+    -------
+    Certified
+        `rank` and `window`, shape (T + 1, ...). The rank may exceed the size of the matrix and says nothing then.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If shapes do not fit or a value is out of range.
+
+    References
+    ----------
+    arXiv 2206.05794, the lemma over n steps, made adaptive.
+
+    Examples
+    --------
+    >>> rank, steps = certificate([1.0, 1.0, 1.0, 1.0, 1.0], [3, 1, 2, 1], 0.1, 5.0, epsilon=0.3)
+    >>> print(rank, steps)
+    [inf inf  4.  3.  3.] [inf inf  2.  2.  2.]
+    """
+    sizes = checks.array(norms, "norms", finite=False)
+    T = len(sizes) - 1 if sizes.ndim else 0
+    ranks = checks.array(gradient_ranks, "gradient_ranks", shape=(T, *sizes.shape[1:]))
+    if (sizes < 0).any() or np.isinf(sizes).any() or (ranks < 0).any():
+        raise ValueError(
+            "`norms` and `gradient_ranks` must be zero or positive, got less. Record them again."
+        )
+    x = _forgotten(*rates(learning_rate, weight_decay, T))
+    log = np.append(0.0, np.cumsum(np.log1p(-x)))
+    with np.errstate(divide="ignore"):
+        heights = np.log(sizes).reshape(T + 1, -1) - log[:, None]
+    total = np.concatenate([np.zeros((1, heights.shape[1])), np.cumsum(ranks.reshape(T, -1), axis=0)])
+    origin = np.stack([_last_below(h, math.log(threshold(epsilon))) for h in heights.T], axis=1)
+    t = np.arange(T + 1)[:, None]
+    found = origin >= 0
+    rank = np.where(found, total - np.take_along_axis(total, np.maximum(origin, 0), axis=0), np.inf)
+    return Certified(rank.reshape(sizes.shape), np.where(found, t - origin, np.inf).reshape(sizes.shape))
+
+
+def _last_below(height: Array, margin: float) -> Any:
+    """For every t the last s < t with height[s] <= height[t] + margin, or -1; margin < 0. NaN is never chosen."""
+    result = np.full(len(height), -1)
+    stack: list[float] = []  # increasing heights, each the last that is so low
+    index: list[int] = []
+    for t, h in enumerate(height):
+        if h != h:
+            continue
+        if (k := bisect_right(stack, h + margin)) > 0:
+            result[t] = index[k - 1]
+        while stack and stack[-1] >= h:
+            stack.pop()
+            index.pop()
+        stack.append(float(h))
+        index.append(t)
+    return result
+
+
+def least_step(W: ArrayLike, learning_rate: float, weight_decay: float, rank: int) -> Array:
+    r"""Least Frobenius norm of a step from W with a gradient of rank at most r: :math:`x\,E_r(W)`.
+
+    As :math:`W_{t+1} - W_t = -\eta (G_t + \lambda W_t)`, the step is at least :math:`\eta\lambda` times the distance of
+    W to the matrices of rank r. So SGD comes to rest only at matrices of rank at most m B: its noise never ends
+    elsewhere.
+
+    Parameters
+    ----------
+    W : array_like, shape (..., m, n)
+        Weights before the step.
+    learning_rate, weight_decay : float
+        Rates >= 0.
+    rank : int
+        r, the rank of the gradient or a bound on it.
+
+    Returns
+    -------
+    length : ndarray, shape (...)
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is out of range.
+
+    References
+    ----------
+    arXiv 2206.05794, section on SGD noise, made quantitative.
+
+    Examples
+    --------
+    >>> print(round(float(least_step(np.diag([5.0, 4.0, 3.0]), 0.1, 0.01, rank=1)), 12))
+    0.005
+    """
+    lr, wd = _rates(learning_rate, weight_decay)
+    return lr * wd * tail(W, rank, "frobenius")
+
+
+def _scheduled(learning_rate: Any, weight_decay: Any, eps: float, beta: float, form: str) -> float:
+    """Least window at the end of a schedule after which the form's condition holds."""
+    if beta > 0 or form == "printed":
+        raise ValueError(
+            "`learning_rate` and `weight_decay` must be constant with momentum and for the printed form, got arrays. "
+            "Use `propagator` step by step, or another form."
+        )
+    x = _forgotten(*rates(learning_rate, weight_decay))[::-1]
+    kept = np.cumsum(np.log1p(-x))
+    conditions = {
+        "repaired": np.cumsum(x) >= math.log(2 / eps),
+        "sharp": kept < math.log(eps),
+        "window": kept <= math.log(eps),
+    }
+    enough = np.flatnonzero(conditions[form])
+    return int(enough[0]) + 1 if len(enough) else math.inf
+
+
+def _forgetting_rate(lr: float, wd: float, beta: float) -> tuple[float, float]:
+    """x and -log(1 - x) by the law of momentum: eta / (1 - beta) while the roots are real, then sqrt(beta)."""
+    if lr * wd <= (1.0 - math.sqrt(beta)) ** 2:
+        x = lr / (1.0 - beta) * wd
+        return x, -math.log1p(-x)
+    return -math.log(beta) / 2, -math.log(beta) / 2
+
+
+def _forgotten(lr: Array, wd: Array) -> Array:
+    x = lr * wd
+    if not (x < 1).all():
+        raise ValueError(
+            f"`learning_rate` times `weight_decay` must be below 1, got {x.max()}. Lower one of them."
+        )
+    return x
+
+
+def _constant(learning_rate: Any, weight_decay: Any) -> tuple[float, float]:
+    lr, wd = _rates(learning_rate, weight_decay)
+    _forgotten(np.array(lr), np.array(wd))
+    return lr, wd
+
+
+def _rates(learning_rate: Any, weight_decay: Any) -> tuple[float, float]:
+    return checks.nonnegative(learning_rate, "learning_rate"), checks.nonnegative(
+        weight_decay, "weight_decay"
+    )
+
+
+def _momentum(momentum: Any) -> float:
+    beta = checks.nonnegative(momentum, "momentum")
+    if not beta < 1:
+        raise ValueError(f"`momentum` must be in [0, 1), got {beta}. At 1 nothing is ever forgotten.")
+    return beta
