@@ -6,36 +6,26 @@ few batches can span (arXiv 2206.05794).
 
 from __future__ import annotations
 
-from .bounds import (
-    Certified,
-    bound,
-    certificate,
-    gradient_bound,
-    least_step,
-    patches,
-    propagator,
-    rate,
-    window,
-)
-from .measures import (
-    Forgetting,
-    corrected,
-    effective,
-    flattened,
-    forgetting,
-    numerical,
-    operator,
-    operator_singular_values,
-    stable,
-    tail,
-)
+from .bounds import Certified, bound, certificate, gradient_bound, least_step, window
+from .certificates import Certificates, Violation
+from .convolution import flattened, operator, operator_singular_values, patches
+from .measures import Forgetting, corrected, effective, forgetting, numerical, stable, tail
+from .momentum import propagator, rate
+from .solvable import CyclicSteadyState, Gradients, cyclic, cyclic_gradients, driven, random_gradients
 
 __all__ = [
+    "Certificates",
     "Certified",
+    "CyclicSteadyState",
     "Forgetting",
+    "Gradients",
+    "Violation",
     "bound",
     "certificate",
     "corrected",
+    "cyclic",
+    "cyclic_gradients",
+    "driven",
     "effective",
     "flattened",
     "forgetting",
@@ -46,6 +36,7 @@ __all__ = [
     "operator_singular_values",
     "patches",
     "propagator",
+    "random_gradients",
     "rate",
     "stable",
     "tail",

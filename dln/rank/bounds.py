@@ -20,6 +20,7 @@ import numpy as np
 from .. import checks
 from ..typing import Array, ArrayLike
 from .measures import rates, tail, threshold
+from .momentum import below_one, heavy_ball, scalars
 
 __all__ = [
     "Certified",
@@ -27,9 +28,6 @@ __all__ = [
     "certificate",
     "gradient_bound",
     "least_step",
-    "patches",
-    "propagator",
-    "rate",
     "window",
 ]
 
@@ -103,7 +101,7 @@ def bound(
     """
     known = checks.one_of(form, "form", _FORMS)
     uses = checks.integer(batch_size, "batch_size", least=1) * checks.integer(patches, "patches", least=1)
-    eps, beta = threshold(epsilon), _momentum(momentum)
+    eps, beta = threshold(epsilon), below_one(momentum)
     if np.ndim(learning_rate) or np.ndim(weight_decay):
         return uses * _scheduled(learning_rate, weight_decay, eps, beta, known)
     lr, wd = _constant(learning_rate, weight_decay)
@@ -117,101 +115,6 @@ _FORMS: dict[str, Callable[[float, float, float], float]] = {
     "sharp": lambda eps, x, log: math.floor(math.log(1 / eps) / log) + 1,
     "printed": lambda eps, x, log: math.log(2 / eps) / x,
 }
-
-
-def rate(learning_rate: float, weight_decay: float, momentum: float = 0.0) -> float:
-    r"""Factor per step by which the start is forgotten: the spectral radius of the heavy ball with decay.
-
-    The roots of :math:`z^2 - (1 + \beta - x) z + \beta` are real for :math:`x \le (1 - \sqrt\beta)^2`, and the
-    larger is then below :math:`1 - x / (1 - \beta)` and close to it for small x: momentum acts as a learning rate
-    :math:`\eta / (1 - \beta)`. For larger x it is :math:`\sqrt\beta`, the best that there is.
-
-    Parameters
-    ----------
-    learning_rate, weight_decay : float
-        Rates >= 0.
-    momentum : float
-        beta, 0 <= beta < 1.
-
-    Returns
-    -------
-    factor : float
-        At momentum 0 it is abs(1 - x).
-
-    Raises
-    ------
-    ValueError, TypeError
-        If a rate is negative or the momentum is not below 1.
-
-    References
-    ----------
-    B. T. Polyak, 1964 (heavy ball), applied to the decay term.
-
-    Examples
-    --------
-    >>> print(round(rate(0.1, 2e-3, momentum=0.9), 6), round(rate(1.0, 1.0, momentum=0.25), 6))
-    0.997963 0.5
-    """
-    lr, wd, beta = *_rates(learning_rate, weight_decay), _momentum(momentum)
-    x = lr * wd
-    half = (1.0 + beta - x) / 2.0
-    # half^2 - beta, without cancelling: (x - (1 - sqrt beta)^2) (x - (1 + sqrt beta)^2) / 4
-    gap = (x - (1.0 - math.sqrt(beta)) ** 2) * (x - (1.0 + math.sqrt(beta)) ** 2) / 4.0
-    return abs(half) + math.sqrt(gap) if gap >= 0 else math.sqrt(beta)
-
-
-# One step of (W, V) without a gradient, for SGD as `torch.optim.SGD` takes it.
-_STATES: dict[str, Callable[[float, float, float], list[list[float]]]] = {
-    "heavy_ball": lambda lr, wd, beta: [[1 - lr * wd, -lr * beta], [wd, beta]],
-    "nesterov": lambda lr, wd, beta: [[1 - lr * wd * (1 + beta), -lr * beta**2], [wd, beta]],
-    "decoupled": lambda lr, wd, beta: [[1 - lr * wd, -lr * beta], [0.0, beta]],
-}
-
-
-def propagator(
-    learning_rate: float, weight_decay: float, momentum: float, steps: int = 1, *, kind: str = "heavy_ball"
-) -> Array:
-    r"""Matrix that takes (W, V) over n steps in which no gradient comes: :math:`A^n`, 2 x 2.
-
-    For the heavy ball :math:`V \leftarrow \beta V + G + \lambda W`, :math:`W \leftarrow W - \eta V`,
-
-    .. math:: A = \begin{pmatrix} 1 - \eta\lambda & -\eta\beta \\ \lambda & \beta \end{pmatrix}, \qquad
-              W_T = a_n W_{T-n} + b_n V_{T-n} + R, \quad \operatorname{rank} R \le \sum_s \operatorname{rank} G_s,
-
-    with (a_n, b_n) the first row. So W_T is within :math:`\|a_n W_{T-n} + b_n V_{T-n}\|` of that rank.
-
-    Parameters
-    ----------
-    learning_rate, weight_decay : float
-        Rates >= 0.
-    momentum : float
-        beta, 0 <= beta < 1.
-    steps : int
-        n >= 0.
-    kind : str
-        "heavy_ball", "nesterov", or "decoupled" (weights shrink by 1 - eta lambda outside the velocity).
-
-    Returns
-    -------
-    A : ndarray, shape (2, 2)
-
-    Raises
-    ------
-    ValueError, TypeError
-        If an argument is out of range.
-
-    References
-    ----------
-    The updates are those documented for ``torch.optim.SGD``; "decoupled" is SGDW of arXiv 1711.05101.
-
-    Examples
-    --------
-    >>> propagator(0.1, 0.5, 0.0, steps=2)[0]
-    array([0.9025, 0.    ])
-    """
-    lr, wd, beta = *_rates(learning_rate, weight_decay), _momentum(momentum)
-    state = _STATES[checks.one_of(kind, "kind", _STATES)](lr, wd, beta)
-    return np.linalg.matrix_power(np.array(state), checks.integer(steps, "steps", least=0, most=MOST_STEPS))
 
 
 def window(
@@ -254,13 +157,13 @@ def window(
     >>> window(0.1, 5.0, 0.2), window([0.1] * 2 + [0.01] * 100, 5.0, 0.2)
     (3, 32)
     """
-    eps, beta = threshold(epsilon) / checks.positive(growth, "growth"), _momentum(momentum)
+    eps, beta = threshold(epsilon) / checks.positive(growth, "growth"), below_one(momentum)
     if np.ndim(learning_rate) or np.ndim(weight_decay):
         return _scheduled(learning_rate, weight_decay, eps, beta, "window")
     lr, wd = _constant(learning_rate, weight_decay)
     if lr * wd == 0.0:
         return math.inf
-    state = np.array(_STATES["heavy_ball"](lr, wd, beta))
+    state = np.array(heavy_ball(lr, wd, beta))
 
     def enough(n: int) -> bool:
         a, b = np.linalg.matrix_power(state, n)[0]
@@ -329,42 +232,6 @@ def gradient_bound(
     if active is not None:
         limits.append(checks.integer(active, "active", least=0))
     return min(limits)
-
-
-def patches(image: tuple[int, int], kernel: tuple[int, int], *, stride: int = 1, padding: int = 0) -> int:
-    r"""Number of patches of a convolution, :math:`\prod_i (\lfloor (h_i + 2p - k_i)/s \rfloor + 1)`.
-
-    Parameters
-    ----------
-    image, kernel : (int, int)
-        Heights and widths.
-    stride, padding : int
-        As in the layer.
-
-    Returns
-    -------
-    patches : int
-
-    Raises
-    ------
-    ValueError, TypeError
-        If the kernel does not fit into the padded image.
-
-    Examples
-    --------
-    >>> patches((8, 8), (3, 3), stride=2, padding=1)
-    16
-    """
-    s, p = checks.integer(stride, "stride", least=1), checks.integer(padding, "padding", least=0)
-    room = [
-        h + 2 * p - k
-        for h, k in zip(checks.widths(image, "image"), checks.widths(kernel, "kernel"), strict=True)
-    ]
-    if min(room) < 0:
-        raise ValueError(
-            f"`kernel` must fit into the padded image, got {tuple(kernel)} and {tuple(image)}, padding {p}. Pad more."
-        )
-    return math.prod(r // s + 1 for r in room)
 
 
 class Certified(NamedTuple):
@@ -488,7 +355,7 @@ def least_step(W: ArrayLike, learning_rate: float, weight_decay: float, rank: in
     >>> print(round(float(least_step(np.diag([5.0, 4.0, 3.0]), 0.1, 0.01, rank=1)), 12))
     0.005
     """
-    lr, wd = _rates(learning_rate, weight_decay)
+    lr, wd = scalars(learning_rate, weight_decay)
     return lr * wd * tail(W, rank, "frobenius")
 
 
@@ -528,19 +395,6 @@ def _forgotten(lr: Array, wd: Array) -> Array:
 
 
 def _constant(learning_rate: Any, weight_decay: Any) -> tuple[float, float]:
-    lr, wd = _rates(learning_rate, weight_decay)
+    lr, wd = scalars(learning_rate, weight_decay)
     _forgotten(np.array(lr), np.array(wd))
     return lr, wd
-
-
-def _rates(learning_rate: Any, weight_decay: Any) -> tuple[float, float]:
-    return checks.nonnegative(learning_rate, "learning_rate"), checks.nonnegative(
-        weight_decay, "weight_decay"
-    )
-
-
-def _momentum(momentum: Any) -> float:
-    beta = checks.nonnegative(momentum, "momentum")
-    if not beta < 1:
-        raise ValueError(f"`momentum` must be in [0, 1), got {beta}. At 1 nothing is ever forgotten.")
-    return beta
