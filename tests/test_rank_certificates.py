@@ -359,13 +359,26 @@ def test_patches_raise_the_budget():
     assert np.isinf(run.live.slack["update_rank"][0, 0])
 
 
-def test_not_a_number_is_a_violation():
-    run = Run(stop=True)
-    G = run.gradients()
-    run.update(G)
-    run.W[0][0, 0] = np.nan
-    with pytest.raises(rank.Violation):
-        run.report(G)
+def test_a_run_that_diverged_is_refused():
+    for call in ("report", "leap"):
+        run = Run(every=1, window=1)
+        G = run.gradients()
+        run.update(G)
+        run.W[0][0, 0] = np.nan
+        with pytest.raises(ValueError, match="diverged"):
+            getattr(run, call)(G if call == "report" else 1)
+
+
+def test_long_leaps_forget_everything():
+    run = Run(stop=True, batch=1)
+    for _ in range(4):
+        run.update(run.gradients())
+    run.leap(4)
+    for _ in range(3):  # D underflows; the weights are one gradient of 10^5 steps ago and rest
+        run.W = [1e-300 * W for W in run.W]
+        run.leap(10**5)
+    assert worst(run.live) >= 0
+    assert abs(run.live.factor) < 1e-300
 
 
 def test_single_precision_has_its_own_tolerance():
@@ -449,6 +462,20 @@ def test_printed_bound_is_refuted_by_a_run():
     for form in ("repaired", "sharp"):
         budget = rank.bound(1, lr, wd, epsilon, form=form)
         assert rank.tail(W[-1], budget, "spectral") / norms[-1] <= epsilon
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.5, 0.9])
+def test_window_bounds_the_rank_of_a_run_with_momentum(momentum):
+    """The cyclic SGD: its norm is constant, so that the growth is 1 up to rounding."""
+    m, batch, lr, wd, epsilon = 240, 1, 0.5, 0.1, 0.3
+    n = rank.window(lr, wd, epsilon, momentum=momentum, growth=1.01)
+    W = rank.driven(
+        np.zeros((m, m)), rank.cyclic_gradients(m, batch), lr, wd, steps=8 * m, momentum=momentum
+    )[-1]
+    assert n * batch < m
+    distance = rank.tail(W, n * batch, "spectral") / np.linalg.norm(W, 2)
+    assert distance <= epsilon
+    assert momentum > 0 or distance > 0.9 * epsilon
 
 
 @pytest.mark.parametrize("momentum", [0.0, 0.9])

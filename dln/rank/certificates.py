@@ -11,7 +11,8 @@ from .. import checks
 from ..core.sgd import ENTRIES, compiled_account, compiled_pass
 from ..typing import Array
 from . import inequalities
-from .measures import rates, tails, threshold
+from .layout import Layout, Rows, each
+from .measures import rates, threshold
 from .momentum import below_one
 
 __all__ = ["Certificates", "Violation"]
@@ -150,7 +151,7 @@ class Certificates:
         batch_norm: bool | Sequence[bool] = False,
         batch_norm_tolerance: float = 1e-12,
         momentum: float = 0.0,
-        every: int = 500,
+        every: int = 1000,
         window: int = 2,
         epsilon: float = 0.1,
         tolerance: float | None = None,
@@ -163,42 +164,35 @@ class Certificates:
             )
         matrices = [checks.array(W, f"weights[{l}]", ndim=2) for l, W in enumerate(weights)]
         count, single = len(matrices), all(np.asarray(W).dtype == np.float32 for W in weights)
-        self._shapes = [W.shape for W in matrices]
-        self._names = [str(name) for name in _each(names or [l + 1 for l in range(count)], "names", count)]
-        uses = [checks.integer(m, "patches", least=1) for m in _each(patches, "patches", count)]
-        normed = [checks.flag(b, "batch_norm") for b in _each(batch_norm, "batch_norm", count)]
+        self._layout = Layout([W.shape for W in matrices], offsets)
+        self._names = [str(name) for name in each(names or [l + 1 for l in range(count)], "names", count)]
+        uses = [checks.integer(m, "patches", least=1) for m in each(patches, "patches", count)]
+        normed = [checks.flag(b, "batch_norm") for b in each(batch_norm, "batch_norm", count)]
         self._uses, self._normed = np.array(uses), np.array(normed)
-        self._least = np.array([min(shape) for shape in self._shapes])
+        self._least = np.array([min(W.shape) for W in matrices])
         self._momentum, self._epsilon = below_one(momentum), threshold(epsilon)
         self._every = checks.integer(every, "every", least=1)
         self._length = checks.integer(window, "window", least=1, most=self._every)
-        default = 1e-5 if single else 1e-12
+        default, unit = (1e-5, 1e-5) if single else (1e-12, 0.0)
         self._tolerance = default if tolerance is None else checks.positive(tolerance, "tolerance")
-        self._rounding = [self._tolerance if single else ROUNDING * max(shape) for shape in self._shapes]
+        self._rounding = np.array([max(unit, ROUNDING * max(W.shape)) for W in matrices])
         energy = checks.positive(batch_norm_tolerance, "batch_norm_tolerance")
         self._energy = np.where(normed, energy, np.inf)
         self._stop = checks.flag(stop, "stop")
         self.violations: list[Violation] = []
-        self._sizes = np.array([W.size for W in matrices], dtype=np.int64)
-        self._offsets = _offsets(offsets, self._sizes)
-        ends = self._offsets + self._sizes
-        self._places = [
-            (slice(start, end), shape)
-            for start, end, shape in zip(self._offsets, ends, self._shapes, strict=True)
-        ]
         self._begin(matrices)
 
     def _begin(self, matrices: list[Array]) -> None:
         count = len(matrices)
-        self._W = self._flat(matrices, "weights").copy()
+        self._W = self._layout.flat(matrices, "weights")
         self._V = np.zeros_like(self._W) if self._momentum > 0 else np.zeros(0)
         self._now, self._due, self._batch = 0, self._every, (None, self._least)
         # what a step without gradients has done to (W, V) since the start and since the window began; tau; log of D_T
         self._left = np.array([1.0, 0.0, 0.0, 1.0, 1.0, 0.0, 0.0, 1.0, 0.0, 0.0])
         # of each step and layer: the account, the bound on the rank of the gradient, the sum of these bounds so far
-        self._layers = _Rows((ENTRIES + 2, count))
-        self._scalars = _Rows((4,))  # learning rate, decay, log of what is left of the start, whether watched
-        self._found = _Rows((len(EACH_WINDOW) + 1, count))
+        self._layers = Rows((ENTRIES + 2, count))
+        self._scalars = Rows((4,))  # learning rate, decay, log of what is left of the start, whether watched
+        self._found = Rows((len(EACH_WINDOW) + 1, count))
         self._ends: list[int] = []
         self._window: _Window | None = None
         self._layers.next()[0] = [np.linalg.norm(W) for W in matrices]
@@ -233,36 +227,20 @@ class Certificates:
         velocity : sequence of ndarray, or ndarray, optional
             The velocities V after the step, needed with momentum: V <- beta V + G + lambda W, W <- W - eta V.
         """
-        after, G, V = (
-            self._flat(weights, "weights"),
-            self._flat(gradients, "gradients"),
-            self._velocity(velocity),
-        )
+        after, G = self._layout.flat(weights, "weights"), self._layout.flat(gradients, "gradients")
+        V, ranks = self._velocity(velocity), self._bounds(batch_size)
         lr, wd = float(learning_rate), float(weight_decay)
         self._check_rates(lr, wd)
-        ranks = self._bounds(batch_size)
         last, row = self._layers.rows[-1], self._layers.next()
-        wrong = compiled_account()(
-            *(
-                self._W,
-                after,
-                self._V,
-                V,
-                G,
-                self._offsets,
-                self._sizes,
-                lr,
-                wd,
-                self._momentum,
-                self._tolerance,
-            ),
-            *(self._energy, last.ravel(), row.ravel(), self._left, self._scalars.next()),
-        )
+        matrices = (self._W, after, self._V, V, G, self._layout.offsets, self._layout.sizes)
+        numbers = (lr, wd, self._momentum, self._tolerance, self._energy)
+        record = (last.ravel(), row.ravel(), self._left, self._scalars.next())
+        wrong = compiled_account()(*matrices, *numbers, *record)
         self._now += 1
         if wrong:
             self._report_step(row, after, V, G)
         if self._window is not None:
-            ranks = self._measured(gradients, G, ranks)
+            ranks = self._measured(self._window, gradients, G, ranks, lr)
         row[-2] = ranks
         row[-1] = last[-1] + ranks
         self._settle()
@@ -294,14 +272,20 @@ class Certificates:
         """
         lr, wd = rates(learning_rate, weight_decay, steps)
         self._check_rates(float(lr.max(initial=0.0)), float(wd.max(initial=0.0)))
-        after, V, ranks = self._flat(weights, "weights"), self._velocity(velocity), self._bounds(batch_size)
+        after, V, ranks = (
+            self._layout.flat(weights, "weights"),
+            self._velocity(velocity),
+            self._bounds(batch_size),
+        )
+        norms = np.array([np.linalg.norm(W) for W in self._layout.matrices(after)])
+        self._check_finite(norms)
         if self._window is None and self._now + len(lr) >= self._due:
             self._open()
         total, rows = self._layers.rows[-1, -1], self._layers.next(len(lr))
         rows[:, :ENTRIES] = np.nan
         rows[:, -2] = ranks
         rows[:, -1] = total + np.cumsum(rows[:, -2], axis=0)
-        rows[-1, 0] = [np.linalg.norm(W) for W in self._matrices(after)]
+        rows[-1, 0] = norms
         compiled_pass()(lr, wd, self._momentum, self._left, self._scalars.next(len(lr)))
         self._now += len(lr)
         self._W[:], self._V[:] = after, V
@@ -386,69 +370,75 @@ class Certificates:
             self._batch = batch_size, np.minimum(uses, self._least)
         return self._batch[1]
 
-    def _measured(self, gradients: Any, flat: Array, bounds: Any) -> Any:
-        """Ranks of the gradients, where they keep their bounds."""
-        dense = self._matrices(flat)
+    def _measured(self, window: _Window, gradients: Any, flat: Array, bounds: Any, lr: float) -> Any:
+        """Ranks of the gradients, where they keep their bounds; what the weights cannot feel counts as rounding."""
+        dense = self._layout.matrices(flat)
         given = dense if isinstance(gradients, np.ndarray) and gradients.ndim == 1 else gradients
-        ranks = np.array(
-            [_rank(*pair, rounding) for *pair, rounding in zip(given, dense, self._rounding, strict=True)]
-        )
-        assert self._window is not None
-        self._window.spare = np.minimum(self._window.spare, bounds - ranks)
+        felt = 0.1 * self._tolerance * self._layers.rows[-1, 0] / lr if lr > 0 else np.zeros(len(dense))
+        cases = zip(given, dense, self._rounding, felt, strict=True)
+        ranks = np.array([_rank(*case) for case in cases])
+        window.spare = np.minimum(window.spare, bounds - ranks)
         return np.minimum(ranks, bounds)
 
     # Judging
 
     def _report_step(self, row: Array, after: Array, V: Array, G: Array) -> None:
         """Report what is wrong with a step, which the kernel has not taken over; then take it over."""
-        parts = [self._matrices(flat) for flat in (self._W, after, G)]
-        tolerances = {"recursion": np.full(len(row[3]), self._tolerance), "energy": self._energy}
-        for name, values in (("recursion", row[3]), ("energy", row[2])):
-            for l in np.flatnonzero(~(values <= tolerances[name])):
+        self._check_finite(row[0])
+        parts = [self._layout.matrices(flat) for flat in (self._W, after, G)]
+        for name, values, tolerances in (
+            ("recursion", row[3], np.full(len(row[3]), self._tolerance)),
+            ("energy", row[2], self._energy),
+        ):
+            for l in np.flatnonzero(~(values <= tolerances)):  # NaN is wrong
                 kinds = ("before", "after", "gradient")
                 evidence = {kind: part[l].copy() for kind, part in zip(kinds, parts, strict=True)}
-                self._report(name, l, float(tolerances[name][l] - values[l]), evidence)
+                self._report(name, l, float(tolerances[l] - values[l]), evidence)
         self._W[:], self._V[:] = after, V
 
     def _close(self, window: _Window) -> None:
         """Hold the weights at the end of a window against those at its beginning."""
         self._window = None
+        rows, count = self._layers.rows, len(self._names)
+        budget, certified = rows[-1, -1] - rows[window.start, -1], self._certified()
         a, b = self._left[4:6]
-        memory = a * window.W + (b * window.V if self._momentum > 0 else 0.0)
-        start, rows = window.start, self._layers.rows
-        budget = rows[-1, -1] - rows[start, -1]
-        slack = np.full((len(EACH_WINDOW), len(self._names)), np.inf)
+        memory = a * window.W + b * window.V if self._momentum > 0 else a * window.W
+        seen = [self._layout.matrices(flat) for flat in (self._W, memory, window.W)]
+        slack = np.full((len(EACH_WINDOW), count), np.inf)
         slack[0] = window.spare
-        seen = list(zip(*(self._matrices(flat) for flat in (self._W, memory, window.W)), strict=True))
-        certified = self._certified()
-        for shape in sorted(set(self._shapes)):
-            chosen = [l for l, other in enumerate(self._shapes) if other == shape]
-            W, M, _ = (np.stack([seen[l][i] for l in chosen]) for i in range(3))
-            s, m, u = np.linalg.svd(np.stack([W, M, W - M]), compute_uv=False)
-            K = budget[chosen].astype(np.int64)
-            size, tolerance = np.maximum(s[:, 0], m[:, 0]), self._tolerance
-            slack[1, chosen] = inequalities.low_rank(u, size, K) + tolerance
-            slack[2, chosen] = inequalities.interlacing(s, m, K) + tolerance
-            slack[3, chosen] = inequalities.within(s, m, K) + tolerance
-            if self._momentum == 0:
-                step = np.array([np.linalg.norm(seen[l][0] - seen[l][2]) for l in chosen])
-                slack[4, chosen] = inequalities.shrinking(step, m / a, a, K) + tolerance
-                own = tails(s, "frobenius")
-                r = np.minimum(certified[chosen], shape_least := min(shape)).astype(np.int64)
-                distance = own[np.arange(len(chosen)), r] / np.where(own[:, 0] > 0, own[:, 0], 1.0)
-                slack[5, chosen] = np.where(r < shape_least, self._epsilon + tolerance - distance, np.inf)
+        for shape in sorted(set(self._layout.shapes)):
+            chosen = [l for l, other in enumerate(self._layout.shapes) if other == shape]
+            W, M, start = (np.stack([matrices[l] for l in chosen]) for matrices in seen)
+            slack[1:, chosen] = self._slack(W, M, start, a, budget[chosen], certified[chosen])
         self._found.next()[:] = [*slack, budget / self._least]
         self._ends.append(self._now)
         for i, l in np.argwhere(~(slack >= 0)):
-            evidence = dict(zip(("after", "memory", "before"), (M.copy() for M in seen[l]), strict=True))
+            kinds = ("after", "memory", "before")
+            evidence = {kind: matrices[l].copy() for kind, matrices in zip(kinds, seen, strict=True)}
             self._report(EACH_WINDOW[i], l, float(slack[i, l]), evidence | {"budget": budget[l : l + 1]})
+
+    def _slack(
+        self, W: Array, M: Array, start: Array, a: float, budget: Array, certified: Array
+    ) -> list[Array]:
+        """Slack of the certificates of a window, in the order of EACH_WINDOW after the first, of equal shapes."""
+        K, tolerance = budget.astype(np.int64), self._tolerance
+        s, m, u = np.linalg.svd(np.stack([W, start if self._momentum == 0 else M, W - M]), compute_uv=False)
+        old, m = (m, a * m) if self._momentum == 0 else (np.zeros_like(m), m)
+        size = np.maximum(s[:, 0], m[:, 0])
+        step = np.linalg.norm(W - start, axis=(1, 2))
+        none = np.full(len(W), np.inf)
+        return [
+            inequalities.low_rank(u, size, K) + tolerance,
+            inequalities.interlacing(s, m, K) + tolerance,
+            inequalities.within(s, m, K) + tolerance,
+            none if self._momentum > 0 else inequalities.shrinking(step, old, a, K) + tolerance,
+            none if self._momentum > 0 else inequalities.near(s, certified, self._epsilon) + tolerance,
+        ]
 
     def _certified(self) -> Any:
         """Rank of the adaptive certificate now, for each layer; inf for none."""
         rows, forgotten = self._layers.rows, self._scalars.rows[:, 2]
-        T, count = len(rows) - 1, len(self._names)
-        result = np.full(count, np.inf)
-        reach = 64
+        T, reach, result = len(rows) - 1, 64, np.full(len(self._names), np.inf)
         while np.isinf(result).any():
             part = slice(max(0, T - reach), T)
             with np.errstate(divide="ignore", invalid="ignore"):
@@ -476,30 +466,11 @@ class Certificates:
                 "Change them."
             )
 
-    def _flat(self, value: Any, name: str) -> Array:
-        """A flat vector in which every matrix stands at its offset."""
-        needed = int(self._offsets[-1] + self._sizes[-1])
-        if isinstance(value, np.ndarray) and value.ndim == 1:
-            if value.size < needed:
-                raise ValueError(
-                    f"`{name}` must hold at least {needed} numbers, got shape {value.shape}. Give `offsets`."
-                )
-            flat = value[:needed]
-            plain = flat.dtype == np.float64 and flat.flags.c_contiguous and flat.flags.writeable
-            return flat if plain else np.array(flat, dtype=np.float64)
-        if len(value) != len(self._shapes):
+    def _check_finite(self, norms: Array) -> None:
+        if not np.isfinite(norms).all():
             raise ValueError(
-                f"`{name}` must hold {len(self._shapes)} matrices, got {len(value)}. One for each layer."
+                f"`weights` must be finite, got norms {norms} after step {self._now}. The run has diverged; end it."
             )
-        flat = np.zeros(needed)
-        for l, (W, (where, shape)) in enumerate(zip(value, self._places, strict=True)):
-            M = W[0].T @ W[1] if isinstance(W, tuple) else np.asarray(W)
-            if M.shape != shape:
-                raise ValueError(
-                    f"`{name}[{l}]` must have shape {shape}, got {M.shape}. Order as at the start."
-                )
-            flat[where] = M.ravel()
-        return flat
 
     def _velocity(self, velocity: Any) -> Array:
         if (velocity is None) != (self._momentum == 0):
@@ -507,11 +478,7 @@ class Certificates:
                 f"`velocity` must be given exactly with momentum, got {type(velocity).__name__} at momentum "
                 f"{self._momentum}. It holds the buffers after the step."
             )
-        return self._V if velocity is None else self._flat(velocity, "velocity")
-
-    def _matrices(self, flat: Array) -> list[Array]:
-        """The matrices as views into a flat vector."""
-        return [flat[where].reshape(shape) for where, shape in self._places]
+        return self._V if velocity is None else self._layout.flat(velocity, "velocity")
 
 
 class _Window:
@@ -522,49 +489,11 @@ class _Window:
         self.spare = np.full(layers, np.inf)  # least of bound - rank of a gradient
 
 
-class _Rows:
-    """An array that grows by rows."""
-
-    def __init__(self, shape: tuple[int, ...]) -> None:
-        self._array, self._count = np.zeros((64, *shape)), 0
-
-    @property
-    def rows(self) -> Array:
-        return self._array[: self._count]
-
-    def next(self, rows: int | None = None) -> Array:
-        """The next row, or rows, of zeros, to be filled."""
-        begin = self._count
-        self._count += rows or 1
-        while self._count > len(self._array):
-            self._array = np.concatenate([self._array, np.zeros_like(self._array)])
-        return self._array[begin] if rows is None else self._array[begin : self._count]
-
-
-def _rank(given: Any, dense: Array, rounding: float) -> int:
+def _rank(given: Any, dense: Array, rounding: float, felt: float) -> int:
     """Rank of a gradient, from its signals and inputs where these are fewer than the dimensions."""
     if isinstance(given, tuple) and len(given[0]) < min(dense.shape):
         left, right = (np.linalg.qr(np.asarray(part, dtype=np.float64).T, mode="r") for part in given)
         s = np.linalg.svd(left @ right.T, compute_uv=False)
     else:
         s = np.linalg.svd(dense, compute_uv=False)
-    return int(np.sum(s > rounding * s[0]))
-
-
-def _each(value: Any, name: str, count: int) -> list[Any]:
-    """One value for each layer."""
-    if isinstance(value, str) or not isinstance(value, (Sequence, np.ndarray)):
-        return [value] * count
-    if len(value) != count:
-        raise ValueError(f"`{name}` must have one entry for each of the {count} layers, got {len(value)}.")
-    return list(value)
-
-
-def _offsets(given: Any, sizes: Any) -> Any:
-    """Where each matrix begins; they must not overlap and come in order."""
-    if given is None:
-        return np.append(0, np.cumsum(sizes)[:-1]).astype(np.int64)
-    starts = np.array([checks.integer(n, "offsets", least=0) for n in _each(given, "offsets", len(sizes))])
-    if (starts[1:] < (starts + sizes)[:-1]).any():
-        raise ValueError(f"`offsets` must leave room for each matrix, got {list(given)}. Count its entries.")
-    return starts.astype(np.int64)
+    return int(np.sum(s > max(rounding * s[0], felt)))

@@ -12,7 +12,7 @@ import numpy as np
 from ..typing import Array
 from .measures import NORMS, tails
 
-__all__ = ["interlacing", "low_rank", "shrinking", "within"]
+__all__ = ["interlacing", "low_rank", "near", "shrinking", "within"]
 
 
 def interlacing(after: Array, memory: Array, budget: Array) -> Array:
@@ -41,6 +41,13 @@ def shrinking(step: Array, before: Array, factor: float, budget: Array) -> Array
     own = tails(before, "frobenius")
     slack = step - (1.0 - factor) * _at(own, budget)
     return np.where(budget < before.shape[-1], slack / _unit(own[..., 0]), np.inf)
+
+
+def near(after: Array, certified: Array, epsilon: float) -> Array:
+    r"""Slack of :math:`E_r(W) \le \epsilon \|W\|_F` for a certified rank r, which may be inf."""
+    own = tails(after, "frobenius")
+    r = np.minimum(certified, after.shape[-1]).astype(np.int64)
+    return np.where(r < after.shape[-1], epsilon - _at(own, r) / _unit(own[..., 0]), np.inf)
 
 
 def _above(upper: Array, lower: Array, budget: Array) -> Array:
