@@ -393,7 +393,7 @@ class Certificates:
             for l in np.flatnonzero(~(values <= tolerances)):  # NaN is wrong
                 kinds = ("before", "after", "gradient")
                 evidence = {kind: part[l].copy() for kind, part in zip(kinds, parts, strict=True)}
-                self._report(name, l, float(tolerances[l] - values[l]), evidence)
+                self._report(name, int(l), float(tolerances[l] - values[l]), evidence)
         self._W[:], self._V[:] = after, V
 
     def _close(self, window: _Window) -> None:
@@ -415,7 +415,7 @@ class Certificates:
         for i, l in np.argwhere(~(slack >= 0)):
             kinds = ("after", "memory", "before")
             evidence = {kind: matrices[l].copy() for kind, matrices in zip(kinds, seen, strict=True)}
-            self._report(EACH_WINDOW[i], l, float(slack[i, l]), evidence | {"budget": budget[l : l + 1]})
+            self._report(EACH_WINDOW[i], int(l), float(slack[i, l]), evidence | {"budget": budget[l : l + 1]})
 
     def _slack(
         self, W: Array, M: Array, start: Array, a: float, budget: Array, certified: Array
@@ -489,10 +489,10 @@ class _Window:
         self.spare = np.full(layers, np.inf)  # least of bound - rank of a gradient
 
 
-def _rank(given: Any, dense: Array, rounding: float, felt: float) -> int:
+def _rank(given: Array | tuple[Array, Array], dense: Array, rounding: float, felt: float) -> int:
     """Rank of a gradient, from its signals and inputs where these are fewer than the dimensions."""
     if isinstance(given, tuple) and len(given[0]) < min(dense.shape):
-        left, right = (np.linalg.qr(np.asarray(part, dtype=np.float64).T, mode="r") for part in given)
+        left, right = (np.linalg.qr(part.T).R for part in given)
         s = np.linalg.svd(left @ right.T, compute_uv=False)
     else:
         s = np.linalg.svd(dense, compute_uv=False)

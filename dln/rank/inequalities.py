@@ -10,18 +10,18 @@ from __future__ import annotations
 import numpy as np
 
 from ..typing import Array
-from .measures import NORMS, tails
+from .measures import NORMS, Counts, tails
 
 __all__ = ["interlacing", "low_rank", "near", "shrinking", "within"]
 
 
-def interlacing(after: Array, memory: Array, budget: Array) -> Array:
+def interlacing(after: Array, memory: Array, budget: Counts) -> Array:
     r"""Slack of :math:`\sigma_{k+K}(W) \le \sigma_k(M)` and :math:`\sigma_{k+K}(M) \le \sigma_k(W)`, all k (Weyl)."""
     size = np.maximum(after[..., 0], memory[..., 0])
     return np.minimum(_above(memory, after, budget), _above(after, memory, budget)) / _unit(size)
 
 
-def within(after: Array, memory: Array, budget: Array) -> Array:
+def within(after: Array, memory: Array, budget: Counts) -> Array:
     r"""Slack of :math:`E_K(W) \le \|M\|` in the spectral, Frobenius and nuclear norm."""
     slack = np.full(after.shape[:-1], np.inf)
     for norm in NORMS:
@@ -31,12 +31,12 @@ def within(after: Array, memory: Array, budget: Array) -> Array:
     return np.where(budget < after.shape[-1], slack, np.inf)
 
 
-def low_rank(update: Array, size: Array, budget: Array) -> Array:
+def low_rank(update: Array, size: Array, budget: Counts) -> Array:
     r"""Slack of :math:`\sigma_{K+1}(U) = 0`, U itself given by its singular values."""
     return np.where(budget < update.shape[-1], -_at(tails(update, "spectral"), budget) / _unit(size), np.inf)
 
 
-def shrinking(step: Array, before: Array, factor: float, budget: Array) -> Array:
+def shrinking(step: Array, before: Array, factor: float, budget: Counts) -> Array:
     r"""Slack of :math:`\|W - W_0\|_F \ge (1 - D) E_K(W_0)`, M = D W_0: where W_0 is not of rank K it must move."""
     own = tails(before, "frobenius")
     slack = step - (1.0 - factor) * _at(own, budget)
@@ -50,14 +50,14 @@ def near(after: Array, certified: Array, epsilon: float) -> Array:
     return np.where(r < after.shape[-1], epsilon - _at(own, r) / _unit(own[..., 0]), np.inf)
 
 
-def _above(upper: Array, lower: Array, budget: Array) -> Array:
+def _above(upper: Array, lower: Array, budget: Counts) -> Array:
     """Least of upper_k - lower_{k+K}; inf where no pair is left."""
     k = np.arange(lower.shape[-1]) + budget[..., None]
     shifted = np.take_along_axis(lower, np.minimum(k, lower.shape[-1] - 1), axis=-1)
     return np.min(np.where(k < lower.shape[-1], upper - shifted, np.inf), axis=-1)
 
 
-def _at(values: Array, budget: Array) -> Array:
+def _at(values: Array, budget: Counts) -> Array:
     index = np.minimum(budget, values.shape[-1] - 1)
     return np.take_along_axis(values, index[..., None], axis=-1)[..., 0]
 
