@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import combinations
 
 import mpmath as mp
 import numpy as np
@@ -123,6 +124,12 @@ def test_one_by_one_kernel_repeats_its_matrix_at_every_frequency():
     K = np.random.default_rng(5).normal(size=(4, 3, 1, 1))
     s = np.linalg.svd(rank.flattened(K), compute_uv=False)
     np.testing.assert_allclose(rank.operator_singular_values(K, (2, 5)), np.repeat(s, 10), rtol=1e-12)
+    both = np.random.default_rng(6).normal(size=(2, 3, 2, 3, 3, 2))
+    for stride in (1, 2):
+        values = rank.operator_singular_values(both, (4, 6), stride=stride)
+        one = rank.operator_singular_values(both[1, 2], (4, 6), stride=stride)
+        np.testing.assert_allclose(values[1, 2], one, rtol=1e-12, atol=1e-14)
+        assert rank.operator(both, (4, 6), 0.3, stride=stride).shape == (2, 3)
 
 
 def test_corrected_rank_sees_what_gradients_added():
@@ -386,7 +393,71 @@ def test_no_step_is_shorter_than_its_bound_and_a_wrong_one_is_seen():
     assert tightest < 1 + 1e-10
 
 
+def test_bounds_hold_on_ten_thousand_cases_and_not_with_one_rank_less():
+    rng = np.random.default_rng(12)
+    T, runs, epsilon = 40, 250, 0.4
+    lr, wd = rng.uniform(0.2, 0.8, T), rng.uniform(0.4, 1.2, T)
+    W = [rng.normal(size=(runs, 9, 8))]
+    for t in range(T):
+        G = rng.normal(size=(runs, 9, 2)) @ rng.normal(size=(runs, 2, 8))
+        W.append((1 - lr[t] * wd[t]) * W[-1] - lr[t] * G)
+    weights = np.array(W)
+    norms = np.linalg.norm(weights, axis=(2, 3))
+    s = np.linalg.svd(weights, compute_uv=False)
+    distances = np.sqrt(np.maximum(np.sum(s**2, axis=-1)[..., None] - np.cumsum(s**2, axis=-1), 0))
+    for claimed, true in ((2, True), (1, False)):
+        found = rank.certificate(norms, np.full((T, runs), claimed), lr, wd, epsilon).rank
+        told = found <= 8
+        index = np.where(told, found, 1).astype(int)[..., None] - 1
+        kept = np.take_along_axis(distances, index, axis=-1)[..., 0] <= epsilon * norms * (1 + 1e-9)
+        assert told.sum() > 9000
+        assert kept[told].all() == true
+    x = lr[-1] * wd[-1]
+    steps = np.linalg.norm(weights[1:] - weights[:-1], axis=(2, 3))
+    for r, true in ((2, True), (1, False)):  # at one rank less the shortest steps are too short
+        head = spectral_head(weights[:-1], 2)
+        shortest = x * np.linalg.norm(weights[:-1] - head, axis=(2, 3))
+        least = rank.least_step(weights[:-1], lr[-1], wd[-1], r)
+        assert (shortest >= least * (1 - 1e-12)).all() == true
+    own = (lr * wd)[:, None] * rank.least_step(weights[:-1], 1.0, 1.0, 2)
+    assert (steps >= own).all()
+
+
+def spectral_head(W, r):
+    U, s, Vt = np.linalg.svd(W, full_matrices=False)
+    return (U[..., :r] * s[..., None, :r]) @ Vt[..., :r, :]
+
+
+def test_gradients_of_ten_thousand_batches_have_their_rank():
+    rng = np.random.default_rng(13)
+    for B in (1, 2, 3, 5):
+        signals, inputs = rng.normal(size=(2500, B, 7)), rng.normal(size=(2500, B, 6))
+        ranks = np.linalg.matrix_rank(np.swapaxes(signals, 1, 2) @ inputs)
+        assert (ranks == rank.gradient_bound(B, shape=(7, 6))).all()
+        centred = signals - signals.mean(axis=1, keepdims=True)
+        if B > 1:
+            ranks = np.linalg.matrix_rank(np.swapaxes(centred, 1, 2) @ inputs, rtol=1e-12)
+            assert (ranks == rank.gradient_bound(B, batch_norm=True)).all()
+
+
+def test_some_batch_has_at_least_the_least_noise():
+    rng = np.random.default_rng(14)
+    tightest = np.inf
+    for _ in range(200):
+        N, B = 5, int(rng.integers(1, 5))
+        Phi, W = rng.normal(size=(N, 3, 2)), rng.normal(size=(3, 2))
+        if rng.uniform() < 0.5:  # two gradients that W balances
+            Phi = np.stack([Phi[0] * (1 if i == 0 else -1 / (2 * B - 1)) for i in range(N)])
+            W = -(Phi[0] / 2 + Phi[1] / 2 + (B - 1) * Phi[1]) / B
+        largest = max(np.linalg.norm(Phi[list(c)].mean(axis=0) + W) for c in combinations(range(N), B))
+        least = rank.least_noise(Phi, B)
+        assert largest >= least * (1 - 1e-12)
+        tightest = min(tightest, largest / least)
+    assert tightest < 1 + 1e-9
+
+
 BAD = [
+    (lambda: rank.least_noise(np.ones((3, 2, 2)), 3), "batch_size"),
     (lambda: rank.numerical([1.0, 2.0]), "W"),
     (lambda: rank.numerical([[np.nan]]), "W"),
     (lambda: rank.numerical([[1.0]], 0.0), "epsilon"),

@@ -6,7 +6,7 @@ few batches can span (arXiv 2206.05794).
 
 from __future__ import annotations
 
-from .bounds import Certified, bound, certificate, gradient_bound, least_step, window
+from .bounds import Certified, bound, certificate, gradient_bound, least_noise, least_step, window
 from .certificates import Certificates, Violation
 from .convolution import flattened, operator, operator_singular_values, patches
 from .measures import Forgetting, corrected, effective, forgetting, numerical, stable, tail
@@ -30,6 +30,7 @@ __all__ = [
     "flattened",
     "forgetting",
     "gradient_bound",
+    "least_noise",
     "least_step",
     "numerical",
     "operator",

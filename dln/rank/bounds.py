@@ -27,6 +27,7 @@ __all__ = [
     "bound",
     "certificate",
     "gradient_bound",
+    "least_noise",
     "least_step",
     "window",
 ]
@@ -357,6 +358,46 @@ def least_step(W: ArrayLike, learning_rate: float, weight_decay: float, rank: in
     """
     lr, wd = scalars(learning_rate, weight_decay)
     return lr * wd * tail(W, rank, "frobenius")
+
+
+def least_noise(gradients: ArrayLike, batch_size: int) -> float:
+    r"""Lower bound on the largest regularised gradient of a batch, :math:`\max_{i,j} \|\Phi_i - \Phi_j\|_F / (2B)`.
+
+    Two batches that differ by one sample differ by :math:`(\Phi_i - \Phi_j)/B` in their gradients, whatever the decay
+    adds; one of the two is at least half as long. So the steps of SGD end only where all samples have one gradient.
+
+    Parameters
+    ----------
+    gradients : array_like, shape (N, m, n)
+        Gradients :math:`\Phi_i` of the samples.
+    batch_size : int
+        B < N.
+
+    Returns
+    -------
+    norm : float
+        Some batch has :math:`\|\frac1B \sum \Phi_i + \lambda W\|_F` at least as large, for any W and decay.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If the batch is not smaller than the data.
+
+    References
+    ----------
+    arXiv 2206.05794, section on SGD noise, made quantitative.
+
+    Examples
+    --------
+    >>> least_noise([[[1.0]], [[1.0]], [[5.0]]], batch_size=2)
+    1.0
+    """
+    Phi = checks.array(gradients, "gradients", ndim=3)
+    B = checks.integer(batch_size, "batch_size", least=1)
+    if len(Phi) <= B:
+        raise ValueError(f"`batch_size` must be below the number of samples {len(Phi)}, got {B}. Draw fewer.")
+    widest = max(float(np.linalg.norm(Phi[i + 1 :] - Phi[i], axis=(1, 2)).max()) for i in range(len(Phi) - 1))
+    return widest / (2 * B)
 
 
 def _scheduled(learning_rate: Any, weight_decay: Any, eps: float, beta: float, form: str) -> float:
