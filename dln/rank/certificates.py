@@ -59,7 +59,7 @@ class Certificates:
     "recursion"        the step is :math:`W - \eta(G + \lambda W)`, with momentum V as well
     "energy"           batch norm: :math:`\langle G, W \rangle = 0`, so that squared norms add up
     at each window
-    "gradient_rank"    rank G <= uses of the matrix in the batch, one less with batch norm (slack: ranks)
+    "gradient_rank"    rank G <= uses in the batch, one less with batch norm (in ranks; inf where that is all)
     "update_rank"      :math:`W_T - D W_{T-n}` has rank <= K
     "interlacing"      :math:`\sigma_{k+K}(W_T) \le D \sigma_k(W_{T-n})`, and the same the other way
     "window"           distance of W_T to rank K :math:`\le D \|W_{T-n}\|`, in three norms
@@ -373,13 +373,14 @@ class Certificates:
 
     def _measured(self, window: _Window, gradients: Any, flat: Array, bounds: Any, lr: float) -> Any:
         """Ranks of the gradients, where they keep their bounds; what the weights cannot feel counts as rounding."""
-        dense = self._layout.matrices(flat)
+        dense, bounds = self._layout.matrices(flat), bounds.copy()
         given = dense if isinstance(gradients, np.ndarray) and gradients.ndim == 1 else gradients
         felt = 0.1 * self._tolerance * self._layers.rows[-1, 0] / lr if lr > 0 else np.zeros(len(dense))
-        cases = zip(given, dense, self._rounding, felt, strict=True)
-        ranks = np.array([_rank(*case) for case in cases])
-        window.spare = np.minimum(window.spare, bounds - ranks)
-        return np.minimum(ranks, bounds)
+        for l in np.flatnonzero(bounds < self._least):
+            rank = _rank(given[l], dense[l], self._rounding[l], felt[l])
+            window.spare[l] = min(window.spare[l], bounds[l] - rank)
+            bounds[l] = min(bounds[l], rank)
+        return bounds
 
     # Judging
 
@@ -402,13 +403,16 @@ class Certificates:
         self._window = None
         rows, count = self._layers.rows, len(self._names)
         budget, certified = rows[-1, -1] - rows[window.start, -1], self._certified()
+        asked = np.minimum(budget, certified) < self._least
         a, b = self._left[4:6]
         memory = a * window.W + b * window.V if self._momentum > 0 else a * window.W
         seen = [self._layout.matrices(flat) for flat in (self._W, memory, window.W)]
         slack = np.full((len(EACH_WINDOW), count), np.inf)
         slack[0] = window.spare
         for shape in sorted(set(self._layout.shapes)):
-            chosen = [l for l, other in enumerate(self._layout.shapes) if other == shape]
+            chosen = [l for l, other in enumerate(self._layout.shapes) if other == shape and asked[l]]
+            if not chosen:
+                continue
             W, M, start = (np.stack([matrices[l] for l in chosen]) for matrices in seen)
             slack[1:, chosen] = self._slack(W, M, start, a, budget[chosen], certified[chosen])
         self._found.next()[:] = [*slack, budget / self._least]
