@@ -113,6 +113,48 @@ def test_schedules_flat_vectors_factors_and_offsets_give_the_same_slack(momentum
         assert runs[0].live.factor == pytest.approx(factor[-1], rel=1e-13)
 
 
+def taken(kind, W, V, G, lr, wd, beta):
+    """A step of each kind as its authors write it."""
+    if kind == "decoupled":
+        V = beta * V + G
+        return W - lr * wd * W - lr * V, V
+    full = G + wd * W
+    V = beta * V + full
+    return W - lr * (full + beta * V if kind == "nesterov" else V), V
+
+
+KINDS = ("heavy_ball", "nesterov", "decoupled")
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.7])
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_momentum_is_certified_and_taken_for_no_other(kind, momentum):
+    rng = np.random.default_rng(8)
+    W, V = rng.normal(size=(9, 8)), np.zeros((9, 8))
+    live = {
+        name: rank.Certificates([W], momentum=momentum, kind=name, every=3, window=2, stop=False)
+        for name in KINDS
+    }
+    leaping = rank.Certificates([W], momentum=momentum, kind=kind, every=4, window=1)
+    rates = rng.uniform(0.1, 0.4, 12), rng.uniform(0.1, 0.4, 12)
+    for t, (lr, wd) in enumerate(zip(*rates, strict=True)):
+        G = np.outer(rng.normal(size=9), rng.normal(size=8))
+        W, V = taken(kind, W, V, G, lr, wd, momentum)
+        velocity = [V] if momentum else None
+        for certificates in live.values():
+            certificates.step([W], [G], learning_rate=lr, weight_decay=wd, batch_size=1, velocity=velocity)
+        if t % 4 == 3:
+            lrs, wds = (rate[t - 3 : t + 1] for rate in rates)
+            leaping.leap([W], learning_rate=lrs, weight_decay=wds, batch_size=1, velocity=velocity)
+    assert worst(live[kind]) >= 0
+    assert worst(leaping) >= 0
+    assert np.isfinite(leaping.slack["update_rank"]).all()
+    assert leaping.factor == pytest.approx(live[kind].factor, rel=1e-12)
+    for other in set(KINDS) - {kind}:
+        names = {violation.name for violation in live[other].violations}
+        assert names >= {"recursion", "update_rank"} if momentum else not names
+
+
 @pytest.mark.parametrize("momentum", [0.0, 0.8])
 def test_leaps_are_certified_like_steps(momentum):
     """Windows of three steps seen only at their ends, between others that are watched."""
@@ -131,6 +173,7 @@ def test_leaps_are_certified_like_steps(momentum):
         run.report(G)
     assert worst(run.live) >= 0
     assert (run.live.slack["update_rank"] < 1).any()
+    np.testing.assert_array_equal(run.live.at["window"], [7, 11, 15, 20, 27, 31])  # from 5, 10, .. on
     assert len(run.live.norms) == 33
     np.testing.assert_allclose(run.live.norms[-1], [np.linalg.norm(W) for W in run.W], rtol=1e-14)
     a = rank.propagator(LR, WD, momentum, 32)[0, 0]
@@ -158,6 +201,27 @@ def test_certified_rank_is_that_of_the_record():
     assert slack[-1, 1] == pytest.approx(expected, abs=1e-11)
     least = np.array([7, 9, 8])
     np.testing.assert_array_equal(np.isinf(slack), found.rank[at] >= least)
+
+
+def test_certified_rank_reaches_far_back():
+    """A gradient in every tenth step alone, which keeps the norm; 90 steps are needed."""
+    rng = np.random.default_rng(15)
+    W = rng.normal(size=(20, 20))
+    live = rank.Certificates([W], every=1, window=1, epsilon=0.4)
+    u, v = rng.normal(size=(2, 20))
+    for t in range(200):
+        G = -np.outer(u, v) * (t % 10 == 0)
+        W = W - 0.1 * (G + 0.1 * W)
+        live.step([W], [G], learning_rate=0.1, weight_decay=0.1, batch_size=1)
+    found = rank.certificate(live.norms, live.gradient_ranks, live.learning_rates, live.weight_decays, 0.4)
+    assert found.window[-1, 0] > 64
+    assert found.rank[-1, 0] < 20
+    told = np.isfinite(live.slack["certified"][:, 0])
+    np.testing.assert_array_equal(told, found.rank[1:, 0] < 20)
+    expected = (
+        0.4 - tails(np.linalg.svd(W, compute_uv=False), "frobenius")[int(found.rank[-1, 0])] / live.norms[-1]
+    )
+    assert live.slack["certified"][-1, 0] == pytest.approx(expected[0], abs=1e-11)
 
 
 def test_inequalities_hold_on_ten_thousand_random_cases_and_are_sharp():
@@ -411,6 +475,7 @@ BAD = [
     (lambda live, W: rank.Certificates(W, patches=[1]), "patches"),
     (lambda live, W: rank.Certificates(W, every=2, window=3), "window"),
     (lambda live, W: rank.Certificates(W, momentum=1.0), "momentum"),
+    (lambda live, W: rank.Certificates(W, kind="adam"), "kind"),
     (lambda live, W: rank.Certificates(W, offsets=[0, 1, 2]), "offsets"),
     (lambda live, W: live.step(W[:2], W, learning_rate=0.1, weight_decay=0.1, batch_size=1), "weights"),
     (lambda live, W: live.step(W, W[::-1], learning_rate=0.1, weight_decay=0.1, batch_size=1), "gradients"),
@@ -455,9 +520,7 @@ def test_cyclic_sgd_settles_in_its_closed_form(m, batch, lr, wd):
         assert rank.cyclic(m, batch, lr, wd, epsilon).rank == expected
         budget = rank.bound(batch, lr, wd, epsilon, form="sharp")
         assert expected <= budget
-        assert (
-            expected == m or expected >= budget - batch
-        )  # attained, but for the batch that rounding asks for
+        assert expected == m or expected >= budget - batch  # attained but for a batch
 
 
 def test_printed_bound_is_refuted_by_a_run():

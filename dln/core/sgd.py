@@ -17,58 +17,50 @@ __all__ = ["ENTRIES", "compiled_account", "compiled_driven", "compiled_pass"]
 ENTRIES = 4  # of an account: |W| after, |G|, |<G, W>| / (|G| |W|), relative residual of the recursion
 
 
+# A step is six numbers (a, b, c, d, e, f): W <- a W + b V + c G, V <- d W + e V + f G.
+
+
 @summing
-def _sums(before: Any, after: Any, gradient: Any, learning_rate: float, weight_decay: float) -> Any:
-    """Sums of one layer, without momentum."""
+def _sums(before: Any, after: Any, gradient: Any, a: float, c: float) -> Any:
+    """Sums of one layer, without velocity."""
     norm = square = product = residual = 0.0
     for i in range(after.size):
         W, G = before[i], gradient[i]
         norm += after[i] * after[i]
         square += G * G
         product += G * W
-        rest = after[i] - W + learning_rate * (G + weight_decay * W)
+        rest = after[i] - a * W - c * G
         residual += rest * rest
     return norm, square, product, residual
 
 
 @summing
-def _velocity_residual(
-    before: Any,
-    after: Any,
-    velocity_before: Any,
-    velocity_after: Any,
-    gradient: Any,
-    learning_rate: float,
-    weight_decay: float,
-    momentum: float,
-) -> float:
-    """Residual of both recursions of the heavy ball, in units of the weights."""
+def _residual(before: Any, after: Any, V: Any, gradient: Any, a: float, b: float, c: float) -> float:
+    """Squared distance of what came after from a W + b V + c G."""
     residual = 0.0
     for i in range(after.size):
-        V = velocity_after[i]
-        step = after[i] - before[i] + learning_rate * V
-        rest = learning_rate * (V - momentum * velocity_before[i] - gradient[i] - weight_decay * before[i])
-        residual += step * step + rest * rest
+        rest = after[i] - a * before[i] - b * V[i] - c * gradient[i]
+        residual += rest * rest
     return residual
 
 
 @helper
-def _forget(learning_rate, weight_decay, momentum, left, row, watched):  # type: ignore[no-untyped-def]
-    """One step of (W, V) without a gradient, before the matrices in `left`; rates and sums so far into `row`."""
-    x = learning_rate * weight_decay
+def _forget(step, left, row):  # type: ignore[no-untyped-def]
+    """A step without a gradient, before the two matrices in `left`; the log of 1 - x so far into `row`."""
     for k in range(2):
         for column in range(2):
             W, V = left[4 * k + column], left[4 * k + 2 + column]
-            left[4 * k + column] = (1.0 - x) * W - learning_rate * momentum * V
-            left[4 * k + 2 + column] = weight_decay * W + momentum * V
+            left[4 * k + column] = step[0] * W + step[1] * V
+            left[4 * k + 2 + column] = step[3] * W + step[4] * V
+    x = row[0] * row[1]
     left[8] += x
     left[9] += math.log1p(-x)
-    row[0], row[1], row[2], row[3] = learning_rate, weight_decay, left[9], watched
+    row[2] = left[9]
 
 
 def account(  # type: ignore[no-untyped-def]
     before, after, velocity_before, velocity_after, gradient, offsets, sizes,
-    learning_rate, weight_decay, momentum, tolerance, energy, last, out, left, row,
+    step, tolerance, energy, last, out, left, row,
 ):  # fmt: skip
     """Account of a step into `out`, ENTRIES times a number for each layer; `last` is that of the step before.
 
@@ -79,11 +71,12 @@ def account(  # type: ignore[no-untyped-def]
     for l in range(layers):
         W, W_after = vector_at(before, offsets[l], sizes[l]), vector_at(after, offsets[l], sizes[l])
         G = vector_at(gradient, offsets[l], sizes[l])
-        square, gradient_square, product, residual = _sums(W, W_after, G, learning_rate, weight_decay)
-        if momentum > 0.0:
+        square, gradient_square, product, residual = _sums(W, W_after, G, step[0], step[2])
+        if velocity_before.size > 0:
             V = vector_at(velocity_before, offsets[l], sizes[l])
             V_after = vector_at(velocity_after, offsets[l], sizes[l])
-            residual = _velocity_residual(W, W_after, V, V_after, G, learning_rate, weight_decay, momentum)
+            residual = _residual(W, W_after, V, G, step[0], step[1], step[2])
+            residual += step[2] ** 2 * _residual(W, V_after, V, G, step[3], step[4], step[5])
         norm, size = math.sqrt(square), math.sqrt(gradient_square)
         angle, scale = size * last[l], max(norm, last[l])
         out[l], out[layers + l] = norm, size
@@ -91,7 +84,7 @@ def account(  # type: ignore[no-untyped-def]
         out[3 * layers + l] = math.sqrt(residual) / scale if scale > 0.0 else math.sqrt(residual)
         if not (out[3 * layers + l] <= tolerance and out[2 * layers + l] <= energy[l]):
             wrong += 1
-    _forget(learning_rate, weight_decay, momentum, left, row, 1.0)
+    _forget(step, left, row)
     if wrong == 0:
         for i in range(before.size):
             before[i] = after[i]
@@ -100,11 +93,14 @@ def account(  # type: ignore[no-untyped-def]
     return wrong
 
 
-def pass_over(learning_rate: Any, weight_decay: Any, momentum: float, left: Any, rows: Any) -> None:
+def pass_over(steps: Any, left: Any, rows: Any) -> None:
     """Steps that were not watched."""
-    for step in range(learning_rate.size):
-        row = vector_at(rows, step * rows.shape[1], rows.shape[1])
-        _forget(learning_rate[step], weight_decay[step], momentum, left, row, 0.0)
+    for k in range(steps.shape[0]):
+        step, row = (
+            vector_at(steps, k * steps.shape[1], steps.shape[1]),
+            vector_at(rows, k * rows.shape[1], 4),
+        )
+        _forget(step, left, row)
 
 
 def driven(  # type: ignore[no-untyped-def]
@@ -134,13 +130,13 @@ def driven(  # type: ignore[no-untyped-def]
 @functools.cache
 def compiled_account() -> Callable[..., int]:
     """The account as machine code."""
-    return compiled(account, int64(*(vector,) * 5, integers, integers, *(float64,) * 4, *(vector,) * 5))
+    return compiled(account, int64(*(vector,) * 5, integers, integers, vector, float64, *(vector,) * 5))
 
 
 @functools.cache
 def compiled_pass() -> Callable[..., None]:
     """Steps that were not watched, as machine code."""
-    return compiled(pass_over, void(vector, vector, float64, vector, matrix))
+    return compiled(pass_over, void(matrix, vector, matrix))
 
 
 @functools.cache

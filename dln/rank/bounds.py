@@ -20,7 +20,7 @@ import numpy as np
 from .. import checks
 from ..typing import Array, ArrayLike
 from .measures import rates, tail, threshold
-from .momentum import below_one, heavy_ball, scalars
+from .momentum import below_one, heavy_ball, scalars, without_gradient
 
 __all__ = [
     "Certified",
@@ -164,7 +164,7 @@ def window(
     lr, wd = _constant(learning_rate, weight_decay)
     if lr * wd == 0.0:
         return math.inf
-    state = np.array(heavy_ball(lr, wd, beta))
+    state = without_gradient(heavy_ball(lr, wd, beta))
 
     def enough(n: int) -> bool:
         a, b = np.linalg.matrix_power(state, n)[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,7 +14,7 @@ from ..typing import Array
 from . import inequalities
 from .layout import Layout, Rows, each
 from .measures import rates, threshold
-from .momentum import below_one
+from .momentum import STEPS, below_one
 
 __all__ = ["Certificates", "Violation"]
 
@@ -88,7 +89,9 @@ class Certificates:
         Of "energy": :math:`|\langle G, W\rangle| \le \text{tolerance}\,\|G\|\|W\|`, exact for a batch normalisation
         that adds nothing to the variance; loosen it otherwise.
     momentum : float
-        beta of the heavy ball.
+        beta, 0 <= beta < 1.
+    kind : str
+        "heavy_ball", "nesterov" or "decoupled", see `propagator`.
     every : int
         A window ends at every such step.
     window : int
@@ -152,6 +155,7 @@ class Certificates:
         batch_norm: bool | Sequence[bool] = False,
         batch_norm_tolerance: float = 1e-12,
         momentum: float = 0.0,
+        kind: str = "heavy_ball",
         every: int = 1000,
         window: int = 2,
         epsilon: float = 0.1,
@@ -172,6 +176,7 @@ class Certificates:
         self._uses, self._normed = np.array(uses), np.array(normed)
         self._least = np.array([min(W.shape) for W in matrices])
         self._momentum, self._epsilon = below_one(momentum), threshold(epsilon)
+        self._kind = STEPS[checks.one_of(kind, "kind", STEPS)]
         self._every = checks.integer(every, "every", least=1)
         self._length = checks.integer(window, "window", least=1, most=self._every)
         default, unit = (1e-5, 1e-5) if single else (1e-12, 0.0)
@@ -188,6 +193,7 @@ class Certificates:
         self._W = self._layout.flat(matrices, "weights")
         self._V = np.zeros_like(self._W) if self._momentum > 0 else np.zeros(0)
         self._now, self._due, self._batch = 0, self._every, (None, self._least)
+        self._rates, self._step = (math.nan, math.nan), np.zeros(6)
         # what a step without gradients has done to (W, V) since the start and since the window began; tau; log of D_T
         self._left = np.array([1.0, 0.0, 0.0, 1.0, 1.0, 0.0, 0.0, 1.0, 0.0, 0.0])
         # of each step and layer: the account, the bound on the rank of the gradient, the sum of these bounds so far
@@ -232,10 +238,14 @@ class Certificates:
         V, ranks = self._velocity(velocity), self._bounds(batch_size)
         lr, wd = float(learning_rate), float(weight_decay)
         self._check_rates(lr, wd)
+        if self._rates != (lr, wd):
+            self._rates, self._step = (lr, wd), np.array(self._kind(lr, wd, self._momentum))
         last, row = self._layers.rows[-1], self._layers.next()
         matrices = (self._W, after, self._V, V, G, self._layout.offsets, self._layout.sizes)
-        numbers = (lr, wd, self._momentum, self._tolerance, self._energy)
-        record = (last.ravel(), row.ravel(), self._left, self._scalars.next())
+        scalars = self._scalars.next()
+        scalars[0], scalars[1], scalars[3] = lr, wd, 1.0
+        numbers = (self._step, self._tolerance, self._energy)
+        record = (last.ravel(), row.ravel(), self._left, scalars)
         wrong = compiled_account()(*matrices, *numbers, *record)
         self._now += 1
         if wrong:
@@ -287,7 +297,10 @@ class Certificates:
         rows[:, -2] = ranks
         rows[:, -1] = total + np.cumsum(rows[:, -2], axis=0)
         rows[-1, 0] = norms
-        compiled_pass()(lr, wd, self._momentum, self._left, self._scalars.next(len(lr)))
+        scalars = self._scalars.next(len(lr))
+        scalars[:, :2] = np.stack([lr, wd], axis=1)
+        maps = np.stack(np.broadcast_arrays(*self._kind(lr, wd, self._momentum)), axis=1)
+        compiled_pass()(maps, self._left, scalars)
         self._now += len(lr)
         self._W[:], self._V[:] = after, V
         self._settle()

@@ -11,7 +11,7 @@ import numpy as np
 from .. import checks
 from ..typing import Array
 
-__all__ = ["STATES", "below_one", "heavy_ball", "propagator", "rate", "scalars"]
+__all__ = ["STEPS", "below_one", "heavy_ball", "propagator", "rate", "scalars", "without_gradient"]
 
 
 def rate(learning_rate: float, weight_decay: float, momentum: float = 0.0) -> float:
@@ -55,23 +55,26 @@ def rate(learning_rate: float, weight_decay: float, momentum: float = 0.0) -> fl
     return abs(half) + math.sqrt(gap) if gap >= 0 else math.sqrt(beta)
 
 
-def heavy_ball(lr: float, wd: float, beta: float) -> list[list[float]]:
-    """One step of (W, V) without a gradient, for SGD as `torch.optim.SGD` takes it."""
-    return [[1 - lr * wd, -lr * beta], [wd, beta]]
+Step = list[Any]  # (a, b, c, d, e, f): W <- a W + b V + c G, V <- d W + e V + f G
 
 
-def nesterov(lr: float, wd: float, beta: float) -> list[list[float]]:
-    """The same where the step looks ahead, W <- W - eta (G + lambda W + beta V)."""
-    return [[1 - lr * wd * (1 + beta), -lr * beta**2], [wd, beta]]
+def heavy_ball(lr: Any, wd: Any, beta: float) -> Step:
+    """The step of SGD as `torch.optim.SGD` takes it."""
+    return [1 - lr * wd, -lr * beta, -lr, wd, beta, 1.0]
 
 
-def decoupled(lr: float, wd: float, beta: float) -> list[list[float]]:
-    """The same where the decay stays outside of the velocity, W <- (1 - eta lambda) W - eta V."""
-    return [[1 - lr * wd, -lr * beta], [0.0, beta]]
+def nesterov(lr: Any, wd: Any, beta: float) -> Step:
+    """The step that looks ahead: W <- W - eta (G + lambda W + beta V)."""
+    return [1 - lr * wd * (1 + beta), -lr * beta**2, -lr * (1 + beta), wd, beta, 1.0]
 
 
-STATES: dict[str, Callable[[float, float, float], list[list[float]]]] = {
-    state.__name__: state for state in (heavy_ball, nesterov, decoupled)
+def decoupled(lr: Any, wd: Any, beta: float) -> Step:
+    """The step whose decay stays outside of the velocity: W <- (1 - eta lambda) W - eta V."""
+    return [1 - lr * wd, -lr * beta, -lr, 0.0, beta, 1.0]
+
+
+STEPS: dict[str, Callable[[Any, Any, float], Step]] = {
+    step.__name__: step for step in (heavy_ball, nesterov, decoupled)
 }
 
 
@@ -117,8 +120,13 @@ def propagator(
     array([0.9025, 0.    ])
     """
     lr, wd, beta = *scalars(learning_rate, weight_decay), below_one(momentum)
-    state = STATES[checks.one_of(kind, "kind", STATES)](lr, wd, beta)
-    return np.linalg.matrix_power(np.array(state), checks.integer(steps, "steps", least=0, most=2**62))
+    step = STEPS[checks.one_of(kind, "kind", STEPS)](lr, wd, beta)
+    return np.linalg.matrix_power(without_gradient(step), checks.integer(steps, "steps", least=0, most=2**62))
+
+
+def without_gradient(step: Step) -> Array:
+    """Matrix of a step on (W, V)."""
+    return np.array(step).reshape(2, 3)[:, :2]
 
 
 def scalars(learning_rate: Any, weight_decay: Any) -> tuple[float, float]:
