@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 from itertools import combinations
 
 import mpmath as mp
@@ -494,6 +496,14 @@ BAD = [
 def test_wrong_input_is_named(call, name):
     with pytest.raises((ValueError, TypeError), match=f"`{name}`"):
         call()
+
+
+def test_measures_and_bounds_load_numpy_alone():
+    code = (
+        "import sys, dln; dln.rank.bound(4, 0.1, 0.1, 0.1); dln.rank.numerical([[1.0]]); "
+        "sys.exit(not {'numba', 'scipy', 'sympy'}.isdisjoint(sys.modules))"
+    )
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
 def test_the_room_is_public():

@@ -12,10 +12,7 @@ from numba import float64, int64, void
 from .compile import compiled, helper, integers, matrix, summing, vector
 from .views import vector_at
 
-__all__ = ["ENTRIES", "compiled_account", "compiled_driven", "compiled_pass"]
-
-ENTRIES = 4  # of an account: |W| after, |G|, |<G, W>| / (|G| |W|), relative residual of the recursion
-
+__all__ = ["compiled_account", "compiled_driven", "compiled_pass"]
 
 # A step is six numbers (a, b, c, d, e, f): W <- a W + b V + c G, V <- d W + e V + f G.
 
@@ -62,10 +59,11 @@ def account(  # type: ignore[no-untyped-def]
     before, after, velocity_before, velocity_after, gradient, offsets, sizes,
     step, tolerance, energy, last, out, left, row,
 ):  # fmt: skip
-    """Account of a step into `out`, ENTRIES times a number for each layer; `last` is that of the step before.
+    """Account of a step into `out`: |W| after, |G|, |<G, W>| / (|G| |W|) and the relative residual, of each layer.
 
+    `last` is the account of the step before; `left` and `row` what is left of the start and of a window.
     Returns how many layers break the recursion or, by more than `energy`, the law of batch normalisation. If none does,
-    the weights and the velocity before become those after. `left` and `row`: what is left of the start and of a window.
+    the weights and the velocity before become those after.
     """
     layers, wrong = sizes.size, 0
     for l in range(layers):

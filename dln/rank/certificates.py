@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from .. import checks
-from ..core.sgd import ENTRIES, compiled_account, compiled_pass
 from ..typing import Array
 from . import inequalities
 from .layout import Layout, Rows, each
@@ -20,6 +20,7 @@ __all__ = ["Certificates", "Violation"]
 
 EACH_STEP = ("recursion", "energy")
 EACH_WINDOW = ("gradient_rank", "update_rank", "interlacing", "window", "noise", "certified")
+ENTRIES = 4  # of the account that the kernel gives: |W|, |G|, angle of G and W, residual of the recursion
 ROUNDING = 8 * np.finfo(float).eps / 2  # of a rank, times the larger dimension
 
 
@@ -246,7 +247,7 @@ class Certificates:
         scalars[0], scalars[1], scalars[3] = lr, wd, 1.0
         numbers = (self._step, self._tolerance, self._energy)
         record = (last.ravel(), row.ravel(), self._left, scalars)
-        wrong = compiled_account()(*matrices, *numbers, *record)
+        wrong = _kernels()[0](*matrices, *numbers, *record)
         self._now += 1
         if wrong:
             self._report_step(row, after, V, G)
@@ -300,7 +301,7 @@ class Certificates:
         scalars = self._scalars.next(len(lr))
         scalars[:, :2] = np.stack([lr, wd], axis=1)
         maps = np.stack(np.broadcast_arrays(*self._kind(lr, wd, self._momentum)), axis=1)
-        compiled_pass()(maps, self._left, scalars)
+        _kernels()[1](maps, self._left, scalars)
         self._now += len(lr)
         self._W[:], self._V[:] = after, V
         self._settle()
@@ -505,6 +506,14 @@ class _Window:
     def __init__(self, W: Array, V: Array, start: int, layers: int) -> None:
         self.W, self.V, self.start = W, V, start
         self.spare = np.full(layers, np.inf)  # least of bound - rank of a gradient
+
+
+@functools.cache
+def _kernels() -> tuple[Callable[..., int], Callable[..., None]]:
+    """The account of a step and of steps that were not watched, loaded when the first is taken."""
+    from ..core.sgd import compiled_account, compiled_pass
+
+    return compiled_account(), compiled_pass()
 
 
 def _rank(given: Array | tuple[Array, Array], dense: Array, rounding: float, felt: float) -> int:
