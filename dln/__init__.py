@@ -14,9 +14,11 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from . import costs as costs
+    from . import data as data
     from . import inits as inits
     from . import landscape as landscape
     from . import network as network
+    from . import nonlinear as nonlinear
     from . import rank as rank
     from . import schatten as schatten
     from . import theorems as theorems
@@ -40,9 +42,11 @@ if TYPE_CHECKING:
 # Public name -> the module that holds it; a module's own name stands for itself.
 _HOME = {
     "costs": "costs",
+    "data": "data",
     "inits": "inits",
     "landscape": "landscape",
     "network": "network",
+    "nonlinear": "nonlinear",
     "rank": "rank",
     "schatten": "schatten",
     "theorems": "theorems",

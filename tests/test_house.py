@@ -26,7 +26,7 @@ FLOORS = (
     {"form", "backends"},
     {"watch"},
     {"flow", "descent"},
-    {"landscape", "saddles"},
+    {"landscape", "saddles", "nonlinear", "data"},
     {"theorems"},
     {"plotting"},
     {"experiments", "doctor", "bench"},

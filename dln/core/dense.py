@@ -1,0 +1,366 @@
+"""Mini-batch SGD of a stack of dense layers, with biases, batch norms and activations.
+
+A batch stands feature by feature, (width, B), so that a layer is a product W Z and a bias is a row's.
+One table describes the stack, one row a layer, so a new depth or width compiles nothing.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numba import float32, float64, int64, types
+from numba.extending import overload
+
+from .compile import compiled, helper, integers, summing
+from .vectors import multiply, multiply_plain, multiply_tn, multiply_tn_plain, transpose, transpose_plain
+from .views import matrix_at
+
+__all__ = ["COLUMNS", "FLAGS", "HYPER", "REALS", "compiled_descend", "work_size"]
+
+# Columns of the table. Offsets of parameters are in theta, of `mean` in the running statistics, the rest in work;
+# -1 where there is none. beta follows gamma, the variance follows the mean.
+COLUMNS = (
+    "n_in",
+    "n_out",
+    "weight",
+    "bias",
+    "gamma",
+    "mean",
+    "activation",
+    "S",
+    "Z",
+    "turned",
+    "normal",
+    "inverse",
+)
+N_IN, N_OUT, WEIGHT, BIAS, GAMMA, MEAN, ACTIVATION, S, Z, TURNED, NORMAL, INVERSE = range(len(COLUMNS))
+REALS = ("alpha", "epsilon", "momentum")  # of the activation and of the batch norm, one row a layer
+HYPER = (
+    "learning_rate",
+    "momentum",
+    "coupled",
+    "shrink",
+)  # decay added to the gradient; factor of decoupled decay
+FLAGS = ("batch_size", "loss", "update", "velocity", "nesterov")
+
+IDENTITY, RELU, LEAKY, TANH, GELU = range(5)
+CROSS_ENTROPY, SQUARED = range(2)
+
+
+def work_size(widths: list[int], batch_size: int) -> int:
+    """Numbers in work for dense layers of widths n_0 .. n_L."""
+    return batch_size * (5 * sum(widths) + 2 * max(widths)) + sum(widths)
+
+
+# ----------------------------------------------------------------------------------------------------------
+# Products in either precision: vector code in float64, BLAS in float32
+# ----------------------------------------------------------------------------------------------------------
+
+
+def product(A: Any, a: Any, B: Any, b: Any, out: Any, o: Any, m: Any, k: Any, n: Any) -> None:
+    """A B, for matrices that begin at an index of a flat array."""
+    multiply_plain(A, a, B, b, out, o, m, k, n)
+
+
+def product_tn(A: Any, a: Any, B: Any, b: Any, out: Any, o: Any, m: Any, k: Any, n: Any) -> None:
+    """A^T B, where A is k x m."""
+    multiply_tn_plain(A, a, B, b, out, o, m, k, n)
+
+
+def turn(A: Any, a: Any, out: Any, o: Any, m: Any, n: Any) -> None:
+    """The transpose of the m x n matrix A."""
+    transpose_plain(A, a, out, o, m, n)
+
+
+@overload(product)
+def _product(A, a, B, b, out, o, m, k, n):  # type: ignore[no-untyped-def]
+    def double(A, a, B, b, out, o, m, k, n):  # type: ignore[no-untyped-def]
+        multiply(A, a, B, b, out, o, m, k, n)
+
+    def single(A, a, B, b, out, o, m, k, n):  # type: ignore[no-untyped-def]
+        np.dot(matrix_at(A, a, m, k), matrix_at(B, b, k, n), matrix_at(out, o, m, n))
+
+    return double if A.dtype == float64 else single
+
+
+@overload(product_tn)
+def _product_tn(A, a, B, b, out, o, m, k, n):  # type: ignore[no-untyped-def]
+    def double(A, a, B, b, out, o, m, k, n):  # type: ignore[no-untyped-def]
+        multiply_tn(A, a, B, b, out, o, m, k, n)
+
+    def single(A, a, B, b, out, o, m, k, n):  # type: ignore[no-untyped-def]
+        np.dot(matrix_at(A, a, k, m).T, matrix_at(B, b, k, n), matrix_at(out, o, m, n))
+
+    return double if A.dtype == float64 else single
+
+
+@overload(turn)
+def _turn(A, a, out, o, m, n):  # type: ignore[no-untyped-def]
+    def double(A, a, out, o, m, n):  # type: ignore[no-untyped-def]
+        transpose(A, a, out, o, m, n)
+
+    def single(A, a, out, o, m, n):  # type: ignore[no-untyped-def]
+        for i in range(m):
+            for j in range(n):
+                out[o + j * m + i] = A[a + i * n + j]
+
+    return double if A.dtype == float64 else single
+
+
+# ----------------------------------------------------------------------------------------------------------
+# One layer, forward and back
+# ----------------------------------------------------------------------------------------------------------
+
+
+@summing
+def _sum(x, start, size):  # type: ignore[no-untyped-def]
+    total = 0.0
+    for i in range(start, start + size):
+        total += x[i]
+    return total
+
+
+@summing
+def _sum_of_products(x, a, y, b, size):  # type: ignore[no-untyped-def]
+    total = 0.0
+    for i in range(size):
+        total += x[a + i] * y[b + i]
+    return total
+
+
+@summing
+def _squares_about(x, start, size, mean):  # type: ignore[no-untyped-def]
+    total = 0.0
+    for i in range(start, start + size):
+        total += (x[i] - mean) ** 2
+    return total
+
+
+@helper
+def _normalise(row, epsilon, momentum, B, theta, running, work):  # type: ignore[no-untyped-def]
+    """Batch norm of S, in training."""
+    n = row[N_OUT]
+    for i in range(n):
+        at, normal = row[S] + i * B, row[NORMAL] + i * B
+        mean = _sum(work, at, B) / B
+        variance = _squares_about(work, at, B, mean) / B
+        m, v = row[MEAN] + i, row[MEAN] + n + i
+        running[m] = (1 - momentum) * running[m] + momentum * mean
+        running[v] = (1 - momentum) * running[v] + momentum * (variance * (B / (B - 1)))
+        inverse = 1 / math.sqrt(variance + epsilon)
+        work[row[INVERSE] + i] = inverse
+        gamma, beta = theta[row[GAMMA] + i], theta[row[GAMMA] + n + i]
+        for j in range(B):
+            work[normal + j] = (work[at + j] - mean) * inverse
+            work[at + j] = gamma * work[normal + j] + beta
+
+
+@helper
+def _normalise_back(row, B, theta, gradient, work, D):  # type: ignore[no-untyped-def]
+    n = row[N_OUT]
+    for i in range(n):
+        at, normal = D + i * B, row[NORMAL] + i * B
+        along = _sum_of_products(work, at, work, normal, B)
+        total = _sum(work, at, B)
+        gradient[row[GAMMA] + i] = along
+        gradient[row[GAMMA] + n + i] = total
+        scale = theta[row[GAMMA] + i] * work[row[INVERSE] + i]
+        for j in range(B):
+            work[at + j] = scale * (work[at + j] - (total + work[normal + j] * along) / B)
+
+
+@helper
+def _activate(code, alpha, work, S, Z, size):  # type: ignore[no-untyped-def]
+    """phi(S) into Z; NaN stays NaN."""
+    if code == RELU:
+        for i in range(size):
+            s = work[S + i]
+            work[Z + i] = 0 if s <= 0 else s
+    elif code == LEAKY:
+        for i in range(size):
+            s = work[S + i]
+            work[Z + i] = s if s > 0 else alpha * s
+    elif code == TANH:
+        for i in range(size):
+            work[Z + i] = math.tanh(work[S + i])
+    elif code == GELU:
+        for i in range(size):
+            s = work[S + i]
+            work[Z + i] = s * (0.5 * (1 + math.erf(s * math.sqrt(0.5))))
+    else:
+        for i in range(size):
+            work[Z + i] = work[S + i]
+
+
+@helper
+def _activate_back(code, alpha, work, S, Z, D, size):  # type: ignore[no-untyped-def]
+    """D times phi'(S)."""
+    if code == RELU:
+        for i in range(size):
+            work[D + i] = work[D + i] if work[S + i] > 0 else work[D + i] * 0
+    elif code == LEAKY:
+        for i in range(size):
+            work[D + i] = work[D + i] if work[S + i] > 0 else alpha * work[D + i]
+    elif code == TANH:
+        for i in range(size):
+            work[D + i] *= 1 - work[Z + i] * work[Z + i]
+    elif code == GELU:
+        for i in range(size):
+            s = work[S + i]
+            bell = math.exp(-s * s / 2) * math.sqrt(0.5 / math.pi)
+            work[D + i] *= 0.5 * (1 + math.erf(s * math.sqrt(0.5))) + s * bell
+
+
+@helper
+def _forward(table, reals, B, theta, running, work, Z_0):  # type: ignore[no-untyped-def]
+    """Every layer from the batch in Z_0; the outputs are the Z of the last."""
+    before = Z_0
+    for l in range(len(table)):
+        row = table[l]
+        n = row[N_OUT]
+        product(theta, row[WEIGHT], work, before, work, row[S], n, row[N_IN], B)
+        if row[BIAS] >= 0:
+            for i in range(n):
+                b = theta[row[BIAS] + i]
+                for j in range(row[S] + i * B, row[S] + (i + 1) * B):
+                    work[j] += b
+        if row[GAMMA] >= 0:
+            _normalise(row, reals[l, 1], reals[l, 2], B, theta, running, work)
+        _activate(row[ACTIVATION], reals[l, 0], work, row[S], row[Z], n * B)
+        if l < len(table) - 1:
+            turn(work, row[Z], work, row[TURNED], n, B)
+        before = row[Z]
+
+
+@helper
+def _backward(table, reals, B, theta, gradient, work, D, other, turned_0):  # type: ignore[no-untyped-def]
+    """Gradients of every layer from that of the outputs in D."""
+    for l in range(len(table) - 1, -1, -1):
+        row = table[l]
+        n = row[N_OUT]
+        _activate_back(row[ACTIVATION], reals[l, 0], work, row[S], row[Z], D, n * B)
+        if row[GAMMA] >= 0:
+            _normalise_back(row, B, theta, gradient, work, D)
+        if row[BIAS] >= 0:
+            for i in range(n):
+                gradient[row[BIAS] + i] = _sum(work, D + i * B, B)
+        turned = turned_0 if l == 0 else table[l - 1, TURNED]
+        product(work, D, work, turned, gradient, row[WEIGHT], n, B, row[N_IN])
+        if l > 0:
+            product_tn(theta, row[WEIGHT], work, D, work, other, row[N_IN], n, B)
+            D, other = other, D
+
+
+# ----------------------------------------------------------------------------------------------------------
+# The loss and the step
+# ----------------------------------------------------------------------------------------------------------
+
+
+@helper
+def _cross_entropy(work, F, q, B, targets, drawn, D):  # type: ignore[no-untyped-def]
+    """Loss of outputs F (q, B); its gradient into D."""
+    loss = 0.0
+    for b in range(B):
+        top = work[F + b]
+        for i in range(1, q):
+            f = work[F + i * B + b]
+            top = f if f > top or f != f else top
+        total, along = 0.0, 0.0
+        for i in range(q):
+            shifted = work[F + i * B + b] - top
+            e = math.exp(shifted)
+            work[D + i * B + b] = e
+            total += e
+            along += shifted * targets[drawn[b] * q + i]
+        loss += math.log(total) - along
+        for i in range(q):
+            at = D + i * B + b
+            work[at] = (work[at] / total - targets[drawn[b] * q + i]) / B
+    return loss / B
+
+
+@helper
+def _squared(work, F, q, B, targets, drawn, D):  # type: ignore[no-untyped-def]
+    loss = 0.0
+    for b in range(B):
+        for i in range(q):
+            error = work[F + i * B + b] - targets[drawn[b] * q + i]
+            loss += error * error / 2
+            work[D + i * B + b] = error / B
+    return loss / B
+
+
+@helper
+def _step(theta, gradient, velocity, hyper, flags):  # type: ignore[no-untyped-def]
+    """v <- momentum v + gradient + coupled theta, theta <- shrink theta - learning_rate v, as `torch.optim.SGD`."""
+    rate, momentum, coupled, shrink = hyper[0], hyper[1], hyper[2], hyper[3]
+    if flags[3] == 0:
+        for i in range(theta.size):
+            theta[i] = shrink * theta[i] - rate * (gradient[i] + coupled * theta[i])
+    elif flags[4] == 0:
+        for i in range(theta.size):
+            velocity[i] = momentum * velocity[i] + (gradient[i] + coupled * theta[i])
+            theta[i] = shrink * theta[i] - rate * velocity[i]
+    else:
+        for i in range(theta.size):
+            d = gradient[i] + coupled * theta[i]
+            velocity[i] = momentum * velocity[i] + d
+            theta[i] = shrink * theta[i] - rate * (d + momentum * velocity[i])
+
+
+def descend(  # type: ignore[no-untyped-def]
+    table, reals, hyper, flags, theta, velocity, gradient, running, X, targets, drawn, losses, work
+):  # fmt: skip
+    """A step for each batch in `drawn`, with its loss before the step; how many steps were taken before it overflowed.
+
+    `gradient` holds that of the last batch, without decay. With the flag `update` 0 it is all that is computed.
+    """
+    B, n_0, q = flags[0], table[0, N_IN], table[len(table) - 1, N_OUT]
+    F = table[len(table) - 1, Z]
+    turned, Z_0 = 0, n_0 * B
+    D = 2 * n_0 * B
+    other = D + B * _widest(table)
+    for step in range(losses.size):
+        batch = drawn[step * B : (step + 1) * B]
+        for b in range(B):
+            for i in range(n_0):
+                work[turned + b * n_0 + i] = X[batch[b] * n_0 + i]
+        turn(work, turned, work, Z_0, B, n_0)
+        _forward(table, reals, B, theta, running, work, Z_0)
+        if flags[1] == CROSS_ENTROPY:
+            losses[step] = _cross_entropy(work, F, q, B, targets, batch, D)
+        else:
+            losses[step] = _squared(work, F, q, B, targets, batch, D)
+        if not np.isfinite(losses[step]):
+            return step
+        _backward(table, reals, B, theta, gradient, work, D, other, turned)
+        if flags[2] == 1:
+            _step(theta, gradient, velocity, hyper, flags)
+    return losses.size
+
+
+@helper
+def _widest(table):  # type: ignore[no-untyped-def]
+    widest = table[0, N_IN]
+    for l in range(len(table)):
+        widest = max(widest, table[l, N_OUT])
+    return widest
+
+
+@functools.cache
+def compiled_descend(dtype: str) -> Callable[..., int]:
+    """The loop as machine code, in float64 or float32."""
+    real = {"float64": float64, "float32": float32}[dtype]
+    vector, matrix = types.Array(real, 1, "C"), types.Array(real, 2, "C")
+    table = types.Array(int64, 2, "C")
+    losses = types.Array(float64, 1, "C")
+    signature = int64(
+        *(table, matrix, vector, integers),  # table, reals, hyper, flags
+        *(vector, vector, vector, vector),  # theta, velocity, gradient, running
+        *(vector, vector, integers, losses, vector),  # X, targets, drawn, losses, work
+    )
+    return compiled(descend, signature)

@@ -1,0 +1,150 @@
+"""What takes the steps: NumPy for every net, one compiled loop for stacks of dense layers.
+
+Both run batches in order and stop at the first loss that is not finite. The first is the meaning of the second.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .activations import GELU, Activation, Identity, LeakyReLU, ReLU, Tanh
+from .layer import Layer
+from .layers import BatchNorm, Dense
+from .losses import ALL as LOSSES
+from .losses import Loss
+from .network import Network
+from .optimizers import SGD, Optimizer
+
+__all__ = ["Compiled", "Plain", "blocks"]
+
+CODES: tuple[type[Layer], ...] = (Identity, ReLU, LeakyReLU, Tanh, GELU)  # as core.dense numbers them
+
+
+class Plain:
+    """Steps in NumPy.
+
+    Parameters
+    ----------
+    net : Network
+        Is changed by the steps.
+    X, Y : ndarray
+        Samples and targets.
+    loss : Loss
+    optimizer : Optimizer
+    memory : ndarray, shape (vectors, parameters)
+        What the optimizer remembers.
+    """
+
+    def __init__(self, net: Network, X: Any, Y: Any, loss: Loss, optimizer: Optimizer, memory: Any) -> None:
+        self.net, self.X, self.Y, self.loss = net, X, Y, loss
+        self.optimizer, self.memory = optimizer, memory
+
+    def run(self, drawn: Any, learning_rate: float, t: int) -> Any:
+        """Loss of each batch of `drawn` (steps, B), before its step; shorter where one is not finite.
+
+        t is the number of steps taken before.
+        """
+        losses = []
+        for i, batch in enumerate(drawn, start=1):
+            loss = self.evaluate(batch)
+            if not np.isfinite(loss):
+                break
+            losses.append(loss)
+            self.optimizer.step(self.net.theta, self.net.gradient, self.memory, learning_rate, t + i)
+        return np.array(losses)
+
+    def evaluate(self, batch: Any) -> float:
+        """Loss of a batch; leaves the gradient in the net."""
+        return self.net.backpropagate(self.X[batch], self.Y[batch], self.loss)
+
+
+class Compiled(Plain):
+    """Steps of a stack of dense layers, as machine code."""
+
+    def __init__(self, net: Network, X: Any, Y: Any, loss: Loss, optimizer: Optimizer, memory: Any) -> None:
+        super().__init__(net, X, Y, loss, optimizer, memory)
+        self.flat = np.ascontiguousarray(X).reshape(-1), np.ascontiguousarray(Y).reshape(-1)
+        self.kind = list(LOSSES.values()).index(loss)
+        self.size = 0
+
+    def run(self, drawn: Any, learning_rate: float, t: int) -> Any:
+        if isinstance(self.optimizer, SGD):
+            return self._call(drawn, learning_rate, update=True)
+        return super().run(drawn, learning_rate, t)
+
+    def evaluate(self, batch: Any) -> float:
+        losses = self._call(batch[None], 0.0, update=False)
+        return float(losses[0]) if len(losses) else np.nan
+
+    def _call(self, drawn: Any, learning_rate: float, update: bool) -> Any:
+        from ..core import dense
+
+        steps, size = drawn.shape
+        if size != self.size:
+            self.size = size
+            self.table, self.reals, self.work = _table(self.net, size)
+        o, net = self.optimizer, self.net
+        hyper = [
+            learning_rate,
+            o.momentum,
+            0.0 if o.decoupled else o.weight_decay,
+            1 - learning_rate * o.weight_decay if o.decoupled else 1.0,
+        ]
+        flags = np.array([size, self.kind, update, o.momentum > 0, o.nesterov], dtype=np.int64)
+        losses = np.empty(steps)
+        done = dense.compiled_descend(net.dtype.name)(
+            *(self.table, self.reals, np.array(hyper, dtype=net.dtype), flags),
+            *(net.theta, self.memory[0], net.gradient, net.running),
+            *(*self.flat, np.ascontiguousarray(drawn, dtype=np.int64).reshape(-1), losses, self.work),
+        )
+        return losses[:done]
+
+
+def blocks(net: Network) -> list[tuple[Dense, BatchNorm | None, Activation]] | None:
+    """The net as dense layers, each with a batch norm or none and an activation; None where it is something else."""
+    if len(net.shape) != 1:
+        return None
+    layers, found = list(net.body.layers), []
+    while layers:
+        dense = layers.pop(0)
+        if type(dense) is not Dense:
+            return None
+        norm = layers.pop(0) if layers and type(layers[0]) is BatchNorm else None
+        phi = layers.pop(0) if layers and type(layers[0]) in CODES else Identity()
+        found.append((dense, norm, phi))
+    return found  # type: ignore[return-value]
+
+
+def _table(net: Network, batch_size: int) -> tuple[Any, Any, Any]:
+    """The table of a stack, its real numbers, and room to work in."""
+    from ..core import dense as core
+
+    starts = {
+        id(p): int(at)
+        for group in (net.body.parameters, net.body.running)
+        for p, at in zip(group, np.cumsum([0, *(p.size for p in group)]), strict=False)
+    }
+    stack = blocks(net)
+    assert stack is not None
+    widths = [net.shape[0], *(dense.width for dense, _, _ in stack)]
+    table = np.full((len(stack), len(core.COLUMNS)), -1, dtype=np.int64)
+    reals = np.zeros((len(stack), len(core.REALS)), dtype=net.dtype)
+    at = batch_size * 2 * (widths[0] + max(widths))
+    for l, (dense, norm, phi) in enumerate(stack):
+        table[l, :4] = (
+            widths[l],
+            widths[l + 1],
+            *(starts[id(p)] for p in dense.parameters),
+            *[-1] * (not dense.bias),
+        )
+        if norm is not None:
+            table[l, 4:6] = starts[id(norm.parameters[0])], starts[id(norm.running[0])]
+            reals[l, 1:] = norm.epsilon, norm.momentum
+        table[l, 6] = CODES.index(type(phi))
+        reals[l, 0] = getattr(phi, "alpha", 0.0)
+        places = at + batch_size * widths[l + 1] * np.arange(5)
+        table[l, 7:] = places
+        at = int(places[-1]) + widths[l + 1]
+    return table, reals, np.zeros(at, dtype=net.dtype)

@@ -1,0 +1,162 @@
+"""The front door of training: mini-batch SGD with weight decay, measured after every epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+
+from .. import checks
+from ..typing import RNG, Array, ArrayLike
+from . import losses, optimizers
+from .engines import Compiled, Plain, blocks
+from .history import History
+from .network import Network
+from .run import Run
+
+__all__ = ["Schedule", "train"]
+
+EPOCHS = 10**7  # at most
+
+Schedule: TypeAlias = Callable[[int], float] | Mapping[int, float] | Sequence[float] | None
+
+
+def train(
+    net: Network,
+    X: ArrayLike,
+    y: ArrayLike,
+    *,
+    learning_rate: float,
+    batch_size: int,
+    epochs: int,
+    weight_decay: float,
+    momentum: float = 0.0,
+    nesterov: bool = False,
+    decoupled: bool = False,
+    optimizer: str = "sgd",
+    schedule: Schedule = None,
+    loss: str = "cross_entropy",
+    sampling: str = "shuffle",
+    test: tuple[ArrayLike, ArrayLike] | None = None,
+    rng: RNG = None,
+    checkpoint: str | Path | None = None,
+    engine: str = "auto",
+    progress: bool = False,
+) -> History:
+    r"""History of a training run, which moves the parameters of the net.
+
+    A step is that of ``torch.optim.SGD``, for all parameters, with g the gradient of the mean loss of the batch:
+
+    .. math:: V \leftarrow \beta V + g + \lambda W, \qquad W \leftarrow W - \eta V .
+
+    Parameters
+    ----------
+    net : Network
+        Is trained in place.
+    X : array_like, shape (N, ...)
+        Samples.
+    y : array_like
+        Labels (N,), or targets (N, q) for the squared loss.
+    learning_rate : float
+        eta > 0.
+    batch_size : int
+        B; an epoch has N // B steps, and what is left over is skipped.
+    epochs : int
+        Number of epochs.
+    weight_decay : float
+        lambda >= 0, for biases and batch norms too.
+    momentum : float
+        beta, 0 <= beta < 1; for Adam its first beta.
+    nesterov : bool
+        Step along g + lambda W + beta V instead.
+    decoupled : bool
+        Shrink the weights by 1 - eta lambda beside the step, instead of adding lambda W to the gradient (SGDW, AdamW).
+    optimizer : str
+        "sgd", or "adam", for which the rank bound does not hold.
+    schedule : callable, mapping or sequence, optional
+        Factors of the learning rate: a function of the epoch 0, 1, ..; or {epoch: factor from there on}, all of them
+        multiplied; or one for each epoch.
+    loss : str
+        "cross_entropy" or "squared".
+    sampling : str
+        "shuffle": a new order every epoch; "cyclic": the same batches, in the order of the data; "replacement": every
+        sample drawn independently.
+    test : pair (X, y), optional
+        Samples and labels for the test accuracy.
+    rng : None, int, SeedSequence or Generator
+        Source of the order. The start is the net's own.
+    checkpoint : str or Path, optional
+        File that the run is saved to after an epoch, every two seconds at most. Where it exists, the run goes on from
+        it, to the same bits as one that was never killed.
+    engine : str
+        "numpy"; "compiled", for stacks of dense layers; "auto", compiled wherever possible.
+    progress : bool
+        Show a progress bar.
+
+    Returns
+    -------
+    History
+        Also when the run diverges or is interrupted: then `success` is False, `message` says what to do, and the net
+        and the history are those of the last whole epoch.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is wrong; before anything is computed.
+
+    References
+    ----------
+    T. Galanti, Z. Siegel, A. Gupte, T. Poggio, arXiv 2206.05794, for what `ranks` measures.
+
+    Examples
+    --------
+    >>> from dln.nonlinear import mlp, train
+    >>> X = np.random.default_rng(0).normal(size=(200, 5))
+    >>> net = mlp((5, 16, 2), rng=0)
+    >>> history = train(net, X, X[:, 0] > 0, learning_rate=0.1, batch_size=4, epochs=20, weight_decay=1e-3, rng=0)
+    >>> history.success, history.ranks.shape, bool(history.train_accuracy[-1] > 0.95)
+    (True, (21, 2), True)
+    """
+    if not isinstance(net, Network):
+        raise TypeError(
+            f"`net` must be a Network, got {type(net).__name__}. Make one with dln.nonlinear.mlp."
+        )
+    rule = losses.ALL[checks.one_of(loss, "loss", losses.ALL)]
+    update = optimizers.ALL[checks.one_of(optimizer, "optimizer", optimizers.ALL)]
+    run = Run(net, rule, update(weight_decay, momentum, nesterov, decoupled))
+    run.take_data(X, y, test)
+    run.take_order(sampling, batch_size, rng)
+    run.rates = _rates(learning_rate, schedule, checks.integer(epochs, "epochs", least=1, most=EPOCHS))
+    run.engine = _engine(engine, net)(net, run.X, run.Y, rule, run.optimizer, run.memory)
+    run.file = None if checkpoint is None else checks.path(checkpoint, "checkpoint")
+    return run.history(checks.flag(progress, "progress"))
+
+
+def _rates(learning_rate: float, schedule: Schedule, epochs: int) -> Array:
+    """Learning rate of each epoch."""
+    rate = checks.positive(learning_rate, "learning_rate")
+    if schedule is None:
+        factors = [1.0] * epochs
+    elif isinstance(schedule, Mapping):
+        factors = [float(np.prod([schedule[e] for e in schedule if e <= epoch])) for epoch in range(epochs)]
+    elif callable(schedule):
+        factors = [schedule(epoch) for epoch in range(epochs)]
+    else:
+        factors = list(schedule)
+        if len(factors) != epochs:
+            raise ValueError(
+                f"`schedule` must have a factor for each of {epochs} epochs, got {len(factors)}. Give as many."
+            )
+    return rate * np.array([checks.positive(f, f"schedule[{epoch}]") for epoch, f in enumerate(factors)])
+
+
+def _engine(engine: str, net: Network) -> type[Plain]:
+    known = {"auto": Compiled if blocks(net) else Plain, "numpy": Plain, "compiled": Compiled}
+    chosen = known[checks.one_of(engine, "engine", known)]
+    if chosen is Compiled and not blocks(net):
+        raise ValueError(
+            f"`engine` must be 'numpy' for a net that is no stack of dense layers, got {engine!r}. Or leave it out."
+        )
+    return chosen
