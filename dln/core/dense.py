@@ -170,7 +170,10 @@ def _normalise_back(row, B, theta, gradient, work, D):  # type: ignore[no-untype
         gradient[row[GAMMA] + n + i] = total
         scale = theta[row[GAMMA] + i] * work[row[INVERSE] + i]
         for j in range(B):
-            work[at + j] = scale * (work[at + j] - (total + work[normal + j] * along) / B)
+            work[at + j] -= (total + work[normal + j] * along) / B
+        mean = _sum(work, at, B) / B
+        for j in range(B):
+            work[at + j] = scale * (work[at + j] - mean)
 
 
 @helper

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 
 from .. import checks
+from ..rank import Violation
+from ..rank.measures import tails, threshold
 from ..typing import Array
 
 __all__ = ["NORMS", "History"]
@@ -39,8 +41,12 @@ class History:
     learning_rates : ndarray, shape (epochs,)
         That of each epoch.
     certificates : mapping
-        Name -> slack of each step and layer, (steps, layers): all >= 0 where nothing is violated. Empty unless
-        asked for.
+        Name -> slack of each step looked at and each layer: all >= 0 where nothing is violated, inf where nothing was
+        asked (see `dln.rank.Certificates`). Empty unless asked for.
+    certificate_steps : mapping
+        Name -> numbers of these steps, from 1.
+    violation : Violation or None
+        What stopped a run with status "violated": the certificate, step, layer and `evidence`.
     steps : int
         Steps taken.
     status : str
@@ -62,6 +68,8 @@ class History:
     status: str
     message: str
     certificates: Mapping[str, Array] = field(default_factory=dict)
+    certificate_steps: Mapping[str, Any] = field(default_factory=dict)
+    violation: Violation | None = None
 
     def __post_init__(self) -> None:
         for value in vars(self).values():
@@ -102,7 +110,7 @@ class History:
         Parameters
         ----------
         epsilon : float
-            Threshold > 0.
+            Threshold, 0 < epsilon < 1.
         norm : str
             "spectral" or "frobenius": that of W_T.
         corrected : bool
@@ -113,13 +121,12 @@ class History:
         ValueError, TypeError
             If an argument is wrong.
         """
-        epsilon = checks.positive(epsilon, "epsilon")
-        values = self.update_singular_values if checks.flag(corrected, "corrected") else self.singular_values
-        if checks.one_of(norm, "norm", NORMS) == "frobenius":
-            sizes = list(self.norms.T)
-        else:
-            sizes = [s[:, 0] for s in self.singular_values]
-        counts = [(s > epsilon * size[:, None]).sum(axis=1) for s, size in zip(values, sizes, strict=True)]
+        small, norm = threshold(epsilon), checks.one_of(norm, "norm", NORMS)
+        counted = self.update_singular_values if checks.flag(corrected, "corrected") else self.singular_values
+        counts = [
+            (s > small * tails(of_W, norm)[:, :1]).sum(axis=1)
+            for s, of_W in zip(counted, self.singular_values, strict=True)
+        ]
         return np.stack(counts, axis=1)
 
     def __repr__(self) -> str:

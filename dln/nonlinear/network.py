@@ -16,7 +16,7 @@ from .layer import Chain, Layer, Parameter, Shape
 __all__ = ["DTYPES", "Network"]
 
 DTYPES = ("float64", "float32")
-ROWS = 1024  # samples that `__call__` handles at a time
+ROWS = 512  # samples that `__call__` handles at a time
 
 
 class Network:
@@ -106,6 +106,12 @@ class Network:
     def matrices(self) -> list[Parameter]:
         """The parameters that are weight matrices."""
         return [p for p in self.body.parameters if p.uses]
+
+    @property
+    def offsets(self) -> list[int]:
+        """Where each weight matrix begins in `theta`."""
+        ends = np.cumsum([p.size for p in self.body.parameters])
+        return [int(end) - p.size for p, end in zip(self.body.parameters, ends, strict=True) if p.uses]
 
     @property
     def weights(self) -> list[Any]:

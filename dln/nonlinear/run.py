@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +12,14 @@ import numpy as np
 
 from .. import checks
 from ..progress import bar
+from ..rank import Certificates, Violation
 from ..typing import RNG, Array, ArrayLike
-from . import batches, checkpoint
+from . import batches, checkpoint, measure
 from .engines import Plain
 from .history import History
 from .losses import Loss
 from .network import Network
-from .optimizers import Optimizer
+from .optimizers import SGD, Optimizer
 
 __all__ = ["Run"]
 
@@ -29,6 +30,7 @@ MESSAGES = {
     "finished": "All {epochs} epochs are done.",
     "diverged": "The loss or the weights overflowed in epoch {epoch}; the net is as it was before it. "
     "Take a smaller learning_rate.",
+    "violated": "In epoch {epoch} {violation} The net is as it was before it.",
     "interrupted": "Interrupted in epoch {epoch} of {epochs}; the net is as it was before it. "
     "Run again with the same checkpoint to go on.",
 }
@@ -39,19 +41,20 @@ class Run:
 
     rates: Array  # learning rate of each epoch
     engine: Plain
-    file: Path | None
+    measures: measure.Measures
+    live: Certificates | None = None
+    file: Path | None = None
 
     def __init__(self, net: Network, loss: Loss, optimizer: Optimizer) -> None:
         if not np.isfinite(net.theta).all():
             raise ValueError("`net` must have finite parameters, got some that are not. Start it anew.")
         self.net, self.optimizer, self.loss = net, optimizer, loss
-        self.start = net.theta.copy()
         self.memory = np.zeros((optimizer.remembers, net.theta.size), dtype=net.dtype)
         self.forgotten = np.array(
             [1.0, 0.0]
         )  # what a start of 1 has become without gradients, and its velocity
         self.tau = np.zeros(1)
-        self.rows: list[dict[str, Any]] = []  # what was measured, at the start and after every epoch
+        self.rows: list[measure.Row] = []  # what was measured, at the start and after every epoch
         self.saved = time.monotonic()
 
     # ------------------------------------------------------------------------------------------------------
@@ -68,6 +71,30 @@ class Run:
                     f"`test` must be a pair (X, y), got {type(test).__name__}. Give samples and labels."
                 )
             self.test = self._pair(*test, "test[0]", "test[1]")
+        self.measures = measure.Measures(self.net, self.loss, (self.X, self.Y), self.test)
+
+    def take_certificates(self, certify: bool | Mapping[str, Any]) -> None:
+        """Begin the live certificates, if they are asked for and hold."""
+        options = certify if isinstance(certify, Mapping) else {} if checks.flag(certify, "certify") else None
+        if options is None:
+            return
+        if not isinstance(self.optimizer, SGD) or self.optimizer.nesterov or self.optimizer.decoupled:
+            raise ValueError(
+                f"`certify` must be False for {self.optimizer}, got {certify!r}. The certificates are those of "
+                "SGD with coupled weight decay, with a heavy ball or without."
+            )
+        if self.file is not None:
+            raise ValueError(
+                "`certify` must be False with a checkpoint, got both. A certificate needs the whole run."
+            )
+        self.live = Certificates(
+            self.net.weights,
+            patches=self.net.uses,
+            batch_norm=self.net.batch_norm,
+            momentum=self.optimizer.momentum,
+            offsets=self.net.offsets,
+            **{"batch_norm_tolerance": 1.0, **options},
+        )
 
     def _pair(self, X: ArrayLike, y: ArrayLike, *names: str) -> tuple[Any, Any]:
         samples = self.net.samples(X, names[0])
@@ -102,10 +129,10 @@ class Run:
 
     def history(self, progress: bool) -> History:
         """Run the epochs that are left, and put together what was measured."""
-        status = "finished"
+        status, violation = "finished", None
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
             if not self._resume():
-                self.rows.append(self._measures())
+                self.rows.append(self.measures.row(1.0, 0.0))
             with bar(progress, "training", len(self.rates)) as report:
                 while self.done < len(self.rates) and status == "finished":
                     before = self._state()
@@ -113,30 +140,51 @@ class Run:
                         status = self._epoch(report)
                     except KeyboardInterrupt:
                         status = "interrupted"
+                    except Violation as found:
+                        status, violation = "violated", found
                     if status != "finished":
                         self._restore(before)
                     elif time.monotonic() > self.saved + SAVE_SECONDS:
                         self._save()
         self._save()
-        return self._history(status)
+        return self._history(status, violation)
 
     def _epoch(self, report: Callable[[float, str], None]) -> str:
         """One epoch and what is measured after it."""
         epoch = self.done
         rate = float(self.rates[epoch])
         for at, drawn in self._chunks(batches.ALL[self.sampling](len(self.X), self.size, self.seed, epoch)):
-            if len(self.engine.run(drawn, rate, epoch * self.steps + at)) < len(drawn):
+            if not self._advance(drawn, rate, epoch * self.steps + at):
                 return "diverged"
             report(epoch + (at + len(drawn)) / self.steps, self._text())
-        if not np.isfinite(self.net.theta).all():
-            return "diverged"
         self.forgotten = np.linalg.matrix_power(self.optimizer.forgetting(rate), self.steps) @ self.forgotten
         self.tau = self.tau + self.steps * rate * self.optimizer.weight_decay
-        row = self._measures()
+        row = self.measures.row(self.forgotten[0], self.tau[0])
         if not np.isfinite(row["loss"]):
             return "diverged"
         self.rows.append(row)
         return "finished"
+
+    def _advance(self, drawn: Any, rate: float, t: int) -> bool:
+        """Take the steps of these batches; whether everything stayed finite."""
+        if self.live is None:
+            return len(self.engine.run(drawn, rate, t)) == len(drawn) and self._finite()
+        velocity = self.memory[0] if self.optimizer.momentum else None
+        for i, batch in enumerate(drawn):
+            if not len(self.engine.run(batch[None], rate, t + i)) or not self._finite():
+                return False
+            self.live.step(
+                self.net.theta,
+                self.net.gradient,
+                learning_rate=rate,
+                weight_decay=self.optimizer.weight_decay,
+                batch_size=self.size,
+                velocity=velocity,
+            )
+        return True
+
+    def _finite(self) -> bool:
+        return bool(np.isfinite(self.net.theta).all())
 
     def _chunks(self, order: Any) -> Iterator[tuple[int, Any]]:
         """The steps of an epoch in pieces of some `LOOK_SECONDS`."""
@@ -147,35 +195,6 @@ class Run:
             at += count
             seconds = max(time.perf_counter() - before, 1e-6)
             count = max(1, int(count * min(8.0, LOOK_SECONDS / seconds)))
-
-    def _measures(self) -> dict[str, Any]:
-        net = self.net
-        loss, train_accuracy = self._evaluate(self.X, self.Y)
-        row = {
-            "loss": loss,
-            "train_accuracy": train_accuracy,
-            "test_accuracy": self._evaluate(*self.test)[1] if self.test else np.nan,
-            "norms": [np.linalg.norm(W.astype(np.float64)) for W in net.weights],
-            "tau": self.tau[0],
-            "retained": self.forgotten[0],
-        }
-        first = 0
-        starts = {}
-        for p in net.body.parameters:
-            starts[id(p)] = self.start[first : first + p.size].reshape(p.shape)
-            first += p.size
-        for l, p in enumerate(net.matrices):
-            W = p.value.astype(np.float64)
-            row[f"values_{l}"] = np.linalg.svd(W, compute_uv=False)
-            row[f"updates_{l}"] = np.linalg.svd(W - self.forgotten[0] * starts[id(p)], compute_uv=False)
-        return row
-
-    def _evaluate(self, X: Any, Y: Any) -> tuple[float, float]:
-        """Loss and accuracy on all samples, in evaluation."""
-        F = self.net.outputs_of(X)
-        loss = float(self.loss.values(F, Y).mean(dtype=np.float64))
-        classes = Y.shape[1] > 1 and bool(((Y == 0) | (Y == 1)).all() and (Y.sum(axis=1) == 1).all())
-        return loss, float((F.argmax(axis=1) == Y.argmax(axis=1)).mean()) if classes else np.nan
 
     def _text(self) -> str:
         """The progress bar's line."""
@@ -188,16 +207,20 @@ class Run:
             f"accuracy {row['train_accuracy']:.3f}  ranks {ranks}"
         )
 
-    def _history(self, status: str) -> History:
-        columns: dict[str, Any] = {name: np.array([row[name] for row in self.rows]) for name in self.rows[0]}
+    def _history(self, status: str, violation: Violation | None) -> History:
+        columns = measure.columns(self.rows)
         layers = range(len(self.net.matrices))
+        message = MESSAGES[status].format(epoch=self.done + 1, epochs=len(self.rates), violation=violation)
         return History(
             singular_values=tuple(columns.pop(f"values_{l}") for l in layers),
             update_singular_values=tuple(columns.pop(f"updates_{l}") for l in layers),
             learning_rates=self.rates[: self.done].copy(),
             steps=self.done * self.steps,
             status=status,
-            message=MESSAGES[status].format(epoch=self.done + 1, epochs=len(self.rates)),
+            message=message,
+            certificates=self.live.slack if self.live else {},
+            certificate_steps=self.live.at if self.live else {},
+            violation=violation,
             **columns,
         )
 
@@ -241,8 +264,12 @@ class Run:
 
     def _save(self) -> None:
         if self.file is not None:
-            rows = {f"row_{name}": np.array([row[name] for row in self.rows]) for name in self.rows[0]}
-            extra = {"start": self.start, "seed": np.array(self.seed), "rates": self.rates[: self.done]}
+            rows = {f"row_{name}": column for name, column in measure.columns(self.rows).items()}
+            extra = {
+                "start": self.measures.start,
+                "seed": np.array(self.seed),
+                "rates": self.rates[: self.done],
+            }
             checkpoint.save(self.file, self._settings(), {**self._state(), **rows, **extra})
             self.saved = time.monotonic()
 
@@ -257,13 +284,13 @@ class Run:
                 f"`checkpoint` must belong to this run, got {str(self.file)!r} of {done} epochs with other learning "
                 "rates. Give another name, or the same schedule and at least as many epochs."
             )
-        if not any(np.array_equal(self.start, arrays[name]) for name in ("start", "theta")):
+        if not any(np.array_equal(self.measures.start, arrays[name]) for name in ("start", "theta")):
             raise ValueError(
                 f"`checkpoint` must belong to this run, got {str(self.file)!r} of a net that started elsewhere. Give "
                 "another name, or the same net."
             )
         self._restore(arrays)
-        self.start, self.seed = arrays["start"], int(arrays["seed"])
+        self.measures.start, self.seed = arrays["start"], int(arrays["seed"])
         names = [name for name in arrays if name.startswith("row_")]
         self.rows = [{name[4:]: arrays[name][epoch] for name in names} for epoch in range(done + 1)]
         return True

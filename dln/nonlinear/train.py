@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -41,6 +41,7 @@ def train(
     sampling: str = "shuffle",
     test: tuple[ArrayLike, ArrayLike] | None = None,
     rng: RNG = None,
+    certify: bool | Mapping[str, Any] = False,
     checkpoint: str | Path | None = None,
     engine: str = "auto",
     progress: bool = False,
@@ -87,6 +88,9 @@ def train(
         Samples and labels for the test accuracy.
     rng : None, int, SeedSequence or Generator
         Source of the order. The start is the net's own.
+    certify : bool or mapping
+        Hold every step of SGD against what the theory proves of it (`dln.rank.Certificates`, to which a mapping gives
+        options such as ``every`` and ``window``); a violation stops the run.
     checkpoint : str or Path, optional
         File that the run is saved to after an epoch, every two seconds at most. Where it exists, the run goes on from
         it, to the same bits as one that was never killed.
@@ -131,6 +135,7 @@ def train(
     run.rates = _rates(learning_rate, schedule, checks.integer(epochs, "epochs", least=1, most=EPOCHS))
     run.engine = _engine(engine, net)(net, run.X, run.Y, rule, run.optimizer, run.memory)
     run.file = None if checkpoint is None else checks.path(checkpoint, "checkpoint")
+    run.take_certificates(certify)
     return run.history(checks.flag(progress, "progress"))
 
 
