@@ -12,14 +12,15 @@ import numpy as np
 from .activations import GELU, Activation, Identity, LeakyReLU, ReLU, Tanh
 from .layer import Layer
 from .layers import BatchNorm, Dense
-from .losses import ALL as LOSSES
-from .losses import Loss
+from .losses import CrossEntropy, Loss, Squared
 from .network import Network
 from .optimizers import SGD, Optimizer
 
-__all__ = ["Compiled", "Plain", "blocks"]
+__all__ = ["Compiled", "Plain", "compiles"]
 
-CODES: tuple[type[Layer], ...] = (Identity, ReLU, LeakyReLU, Tanh, GELU)  # as core.dense numbers them
+# As core.dense numbers them.
+CODES: tuple[type[Layer], ...] = (Identity, ReLU, LeakyReLU, Tanh, GELU)
+LOSSES: tuple[type[Loss], ...] = (CrossEntropy, Squared)
 
 
 class Plain:
@@ -66,7 +67,7 @@ class Compiled(Plain):
     def __init__(self, net: Network, X: Any, Y: Any, loss: Loss, optimizer: Optimizer, memory: Any) -> None:
         super().__init__(net, X, Y, loss, optimizer, memory)
         self.flat = np.ascontiguousarray(X).reshape(-1), np.ascontiguousarray(Y).reshape(-1)
-        self.kind = list(LOSSES.values()).index(loss)
+        self.kind = LOSSES.index(type(loss))
         self.size = 0
 
     def run(self, drawn: Any, learning_rate: float, t: int) -> Any:
@@ -100,6 +101,11 @@ class Compiled(Plain):
             *(*self.flat, np.ascontiguousarray(drawn, dtype=np.int64).reshape(-1), losses, self.work),
         )
         return losses[:done]
+
+
+def compiles(net: Network, loss: Loss) -> bool:
+    """Whether the compiled loop knows every layer and the loss."""
+    return blocks(net) is not None and type(loss) in LOSSES
 
 
 def blocks(net: Network) -> list[tuple[Dense, BatchNorm | None, Activation]] | None:

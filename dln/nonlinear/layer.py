@@ -7,6 +7,7 @@ takes the gradient with respect to what it gave back to what it was given, and l
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -90,7 +91,7 @@ class Layer:
 
 @dataclass(eq=False)
 class Chain(Layer):
-    """Layers one behind the other."""
+    """Copies of layers one behind the other: a layer that stands in two places has parameters of its own in each."""
 
     layers: Sequence[Layer] = ()
 
@@ -100,6 +101,7 @@ class Chain(Layer):
                 raise TypeError(
                     f"`layers` must hold layers of dln.nonlinear, got {layer!r}. For example Dense(10) or ReLU()."
                 )
+        self.layers = [copy.deepcopy(layer) for layer in self.layers]
 
     def bind(self, shape: Shape) -> Shape:
         for layer in self.layers:

@@ -211,7 +211,7 @@ class BatchNorm(Layer):
         beta.gradient[:] = d.sum(axis=axes)
         count = d.size // d.shape[1]
         d = d - (_along(beta.gradient, d) + normal * _along(gamma.gradient, d)) / count
-        # In a batch of two all but epsilon has cancelled; the mean is 0 to rounding of what is left only if taken again.
+        # In a batch of two nearly all of it cancels: only a second centring is one to the rounding of what is left.
         return scale * (d - d.mean(axis=axes, keepdims=True))
 
 

@@ -52,7 +52,8 @@ def mlp(
     ([(32, 64), (10, 32)], [1, 1])
     """
     n = checks.widths(widths)
-    layers = [layer for width in n[1:-1] for layer in (Dense(width, bias), *_behind(activation, batch_norm))]
+    behind = _behind(activation, batch_norm)
+    layers = [layer for width in n[1:-1] for layer in (Dense(width, bias), *behind)]
     return Network(n[0], [*layers, Dense(n[-1], bias)], rng=rng, dtype=dtype)
 
 
@@ -94,11 +95,8 @@ def conv(
     >>> conv((1, 8, 8), (8, 16), 10, rng=0).uses
     [16, 4, 1]
     """
-    layers = [
-        layer
-        for c in channels
-        for layer in (Conv2d(c, kernel, stride, padding), *_behind(activation, batch_norm))
-    ]
+    behind = _behind(activation, batch_norm)
+    layers = [layer for c in channels for layer in (Conv2d(c, kernel, stride, padding), *behind)]
     return Network(shape, [*layers, Flatten(), Dense(outputs)], rng=rng, dtype=dtype)
 
 
@@ -131,17 +129,10 @@ def residual(
     >>> len(residual(64, 32, 2, 10, rng=0).weights)
     6
     """
-    blocks = checks.integer(blocks, "blocks", least=0)
     behind = _behind(activation, batch_norm)
-    block = [
-        layer
-        for _ in range(blocks)
-        for layer in (
-            Residual([Dense(width), *_behind(activation, batch_norm), Dense(width)]),
-            *_behind(activation, batch_norm),
-        )
-    ]
-    return Network(inputs, [Dense(width), *behind, *block, Dense(outputs)], rng=rng, dtype=dtype)
+    block = [Residual([Dense(width), *behind, Dense(width)]), *behind]
+    layers = [Dense(width), *behind, *block * checks.integer(blocks, "blocks", least=0), Dense(outputs)]
+    return Network(inputs, layers, rng=rng, dtype=dtype)
 
 
 def _behind(activation: str, batch_norm: bool) -> list[Layer]:

@@ -61,7 +61,7 @@ class Network:
         sides = (shape,) if np.ndim(shape) == 0 else tuple(shape)  # type: ignore[arg-type]
         self.shape: Shape = tuple(checks.integer(n, "shape", least=1, most=checks.MOST) for n in sides)
         self.dtype = np.dtype(checks.one_of(dtype, "dtype", DTYPES))
-        self.body = Chain(copy.deepcopy(list(layers)))
+        self.body = Chain(layers)
         behind = self.body.bind(self.shape)
         if len(behind) != 1:
             raise ValueError(f"`layers` must end in a vector, got samples {behind}. Put Flatten() behind.")
@@ -221,12 +221,13 @@ class Network:
                 raise ValueError(
                     "`per_sample` must be False with batch norm, got True. Its batch has one loss, not one a sample."
                 )
-            parts = [self._once(samples[i : i + 1], targets[i : i + 1], rule) for i in range(len(samples))]
+            parts = [self.try_out(samples[i : i + 1], targets[i : i + 1], rule) for i in range(len(samples))]
             values, gradients = zip(*parts, strict=True)
             return np.array(values), [np.stack(G) for G in zip(*gradients, strict=True)]
-        return self._once(samples, targets, rule)
+        return self.try_out(samples, targets, rule)
 
-    def _once(self, X: Any, Y: Any, rule: losses.Loss) -> tuple[float, list[Any]]:
+    def try_out(self, X: Any, Y: Any, rule: losses.Loss) -> tuple[float, list[Any]]:
+        """Loss of a checked batch in training and gradients of the matrices; running statistics stay."""
         before = self.running.copy()
         value = self.backpropagate(X, Y, rule)
         self.running[:] = before

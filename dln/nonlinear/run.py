@@ -109,6 +109,7 @@ class Run:
             raise ValueError(
                 f"`batch_size` must be at most the number of samples, {len(self.X)}, got {self.size}. Take fewer."
             )
+        self.net.try_out(self.X[: self.size], self.Y[: self.size], self.loss)
         # The order of every epoch follows from this one number, so that a run can be taken up at any of them.
         self.seed = int(checks.generator(rng).integers(2**63))
         self.seeded = rng is not None

@@ -11,7 +11,7 @@ import numpy as np
 from .. import checks
 from ..typing import RNG, Array, ArrayLike
 from . import losses, optimizers
-from .engines import Compiled, Plain, blocks
+from .engines import Compiled, Plain, compiles
 from .history import History
 from .network import Network
 from .run import Run
@@ -133,7 +133,7 @@ def train(
     run.take_data(X, y, test)
     run.take_order(sampling, batch_size, rng)
     run.rates = _rates(learning_rate, schedule, checks.integer(epochs, "epochs", least=1, most=EPOCHS))
-    run.engine = _engine(engine, net)(net, run.X, run.Y, rule, run.optimizer, run.memory)
+    run.engine = _engine(engine, net, rule)(net, run.X, run.Y, rule, run.optimizer, run.memory)
     run.file = None if checkpoint is None else checks.path(checkpoint, "checkpoint")
     run.take_certificates(certify)
     return run.history(checks.flag(progress, "progress"))
@@ -157,10 +157,11 @@ def _rates(learning_rate: float, schedule: Schedule, epochs: int) -> Array:
     return rate * np.array([checks.positive(f, f"schedule[{epoch}]") for epoch, f in enumerate(factors)])
 
 
-def _engine(engine: str, net: Network) -> type[Plain]:
-    known = {"auto": Compiled if blocks(net) else Plain, "numpy": Plain, "compiled": Compiled}
+def _engine(engine: str, net: Network, loss: losses.Loss) -> type[Plain]:
+    able = compiles(net, loss)
+    known = {"auto": Compiled if able else Plain, "numpy": Plain, "compiled": Compiled}
     chosen = known[checks.one_of(engine, "engine", known)]
-    if chosen is Compiled and not blocks(net):
+    if chosen is Compiled and not able:
         raise ValueError(
             f"`engine` must be 'numpy' for a net that is no stack of dense layers, got {engine!r}. Or leave it out."
         )
