@@ -362,8 +362,8 @@ def _read_csv(source: Path, column: int) -> tuple[Array, Any]:
 
 def _read_npz(source: Path) -> tuple[Array, Any]:
     try:
-        with np.load(source, allow_pickle=False) as file:
-            arrays = dict(file)
+        with source.open("rb") as file:
+            arrays = dict(np.load(file, allow_pickle=False))
     except Exception as error:  # NumPy, zipfile and zlib each have errors of their own
         raise _refusal(
             source, "content", "which cannot be read", "Save it with np.savez(X=X, y=y)"

@@ -43,8 +43,8 @@ def load(path: Path, settings: Mapping[str, Any]) -> dict[str, Any] | None:
             )
         return None
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = dict(file)
+        with path.open("rb") as file:
+            arrays = dict(np.load(file, allow_pickle=False))
         saved = json.loads(str(arrays.pop("settings")))
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(
