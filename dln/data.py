@@ -278,15 +278,13 @@ def read(path: str | Path, labels: str | Path | None = None, *, column: int = -1
         raise ValueError(
             f"`labels` must be the IDX file of the labels of {str(source)!r}, got None. Or give .csv or .npz."
         )
-    X, y = read_idx(path), read_idx(labels)
+    answers = _file(labels, "labels")
+    X, y = read_idx(source), read_idx(answers)
     if y.ndim != 1:
-        raise _refusal(_file(labels, "labels"), "dimensions", f"got {y.ndim}", "Labels have one axis")
+        raise _refusal(answers, "number of axes", f"got {y.ndim}", "Labels have one")
     if len(y) != len(X):
         raise _refusal(
-            _file(labels, "labels"),
-            "count",
-            f"got {len(y)} labels for {len(X)} samples",
-            "Give the file of these",
+            answers, "count", f"got {len(y)} labels for {len(X)} samples", "Give those of the samples"
         )
     return X.astype(np.float64), _whole(y)
 

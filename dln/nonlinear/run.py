@@ -87,13 +87,14 @@ class Run:
             raise ValueError(
                 "`certify` must be False with a checkpoint, got both. A certificate needs the whole run."
             )
+        usual = {"every": min(500, self.steps), "window": min(2, self.steps), "batch_norm_tolerance": 1.0}
         self.live = Certificates(
             self.net.weights,
             patches=self.net.uses,
             batch_norm=self.net.batch_norm,
             momentum=self.optimizer.momentum,
             offsets=self.net.offsets,
-            **{"batch_norm_tolerance": 1.0, **options},
+            **{**usual, **options},
         )
 
     def _pair(self, X: ArrayLike, y: ArrayLike, *names: str) -> tuple[Any, Any]:
