@@ -311,7 +311,10 @@ def read_idx(path: str | Path) -> Any:
         )
     if raw[2] not in IDX_TYPES:
         raise _refusal(
-            source, "type", f"got code {raw[2]:#04x}", f"Known are {', '.join(map(hex, IDX_TYPES))}"
+            source,
+            "type",
+            f"got code {raw[2]:#04x}",
+            f"Known are {', '.join(f'{code:#04x}' for code in IDX_TYPES)}",
         )
     start = 4 + 4 * raw[3]
     if raw[3] == 0 or len(raw) < start:

@@ -30,7 +30,9 @@ def test_idx_files_of_every_type_are_read(tmp_path, kind, compressed):
     write = gzip.compress if compressed else bytes
     for name, array in (("images", images), ("labels", labels)):
         (tmp_path / name).write_bytes(write(idx(array)))
-    np.testing.assert_array_equal(dln.data.read_idx(tmp_path / "images"), images)
+    found = dln.data.read_idx(tmp_path / "images")
+    np.testing.assert_array_equal(found, images)
+    assert found.dtype == images.dtype
     X, y = dln.data.read(tmp_path / "images", tmp_path / "labels")
     np.testing.assert_array_equal(X, images)
     np.testing.assert_array_equal(y, labels)

@@ -83,6 +83,37 @@ def test_compiled_gradients_at_every_batch_size(batch_size):
     np.testing.assert_allclose(gradient, net.gradient, atol=1e-15)
 
 
+FRESH = """
+import numpy as np
+from numba.core.event import install_recorder
+from dln.nonlinear import mlp, train
+
+X, y = np.random.default_rng(0).normal(size=(20, 4)), np.arange(20) % 3
+with install_recorder("numba:compile") as recorder:
+    for widths, activation in (((4, 3), "relu"), ((4, 7, 9, 3), "gelu"), ((4, 5, 3), "tanh")):
+        net = mlp(widths, activation, batch_norm=True, rng=0)
+        train(net, X, y, learning_rate=0.1, batch_size=4, epochs=2, weight_decay=0.1, momentum=0.5, rng=0)
+        print(*net.theta)
+print(len(recorder.buffer))
+"""
+
+
+def fresh(**environment):
+    """Parameters after short runs in a fresh process, and how much was compiled there."""
+    env = {**os.environ, **environment}
+    done = subprocess.run([sys.executable, "-c", FRESH], capture_output=True, text=True, env=env, check=True)
+    *theta, compiled = done.stdout.split()
+    return np.array(theta, dtype=float), int(compiled)
+
+
+def test_nothing_is_compiled_twice_and_other_modes_agree():
+    fresh()  # the cache is there now
+    theta, compiled = fresh()
+    assert compiled == 0
+    for mode in ("NUMBA_BOUNDSCHECK", "NUMBA_DISABLE_JIT"):
+        np.testing.assert_allclose(fresh(**{mode: "1"})[0], theta, atol=1e-13)
+
+
 def test_the_compiled_loop_takes_only_what_it_knows(monkeypatch):
     class Shifted(losses.Squared):
         def gradient(self, F, Y):
@@ -488,6 +519,15 @@ def test_certificates_hold(name):
     assert len(history.certificates["interlacing"]) == history.steps // 3
     assert min(slack.min() for slack in history.certificates.values()) >= 0
     assert history.violation is None
+
+
+@pytest.mark.parametrize("engine", ["numpy", "compiled"])
+def test_batch_norm_of_two_samples_leaves_rank_one_to_rounding(engine):
+    net = mlp((12, 10, 10, 3), batch_norm=True, rng=0)
+    samples = np.random.default_rng(1).normal(size=(30, 12))
+    _, history = trained(net, (samples, Y), batch_size=2, engine=engine, certify={"every": 2})
+    assert history.success, history.message
+    assert history.certificates["gradient_rank"].min() == 0
 
 
 def test_there_are_certificates_in_every_epoch():

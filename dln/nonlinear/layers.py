@@ -289,10 +289,10 @@ def _affine(rows: int, columns: int, uses: int, bias: bool) -> list[Parameter]:
 
 def _apply(parameters: Sequence[Parameter], u: Any) -> Any:
     """W u + b for the vectors along the last axis."""
-    y = u @ parameters[0].value.T
+    y = u.reshape(-1, u.shape[-1]) @ parameters[0].value.T
     for b in parameters[1:]:
         y += b.value
-    return y
+    return y.reshape(*u.shape[:-1], -1)
 
 
 def _pull_back(parameters: Sequence[Parameter], u: Any, delta: Any) -> Any:
@@ -301,7 +301,7 @@ def _pull_back(parameters: Sequence[Parameter], u: Any, delta: Any) -> Any:
     np.matmul(rows.T, u.reshape(-1, u.shape[-1]), out=parameters[0].gradient)
     for b in parameters[1:]:
         b.gradient[:] = rows.sum(axis=0)
-    return delta @ parameters[0].value
+    return (rows @ parameters[0].value).reshape(u.shape)
 
 
 def _along(values: Any, x: Any) -> Any:
