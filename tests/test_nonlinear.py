@@ -246,7 +246,7 @@ def test_weights_are_views_and_copies_are_not():
         np.testing.assert_array_equal(same.gradient[:20].reshape(5, 4), same.body.parameters[0].gradient)
     net.weights = other.weights
     np.testing.assert_array_equal(net.weights[0], other.weights[0])
-    assert [net.theta[at] for at in net.offsets] == [W[0, 0] for W in net.weights]
+    assert [net.theta[p.start] for p in net.matrices] == [W[0, 0] for W in net.weights]
 
 
 def test_one_layer_in_two_places_is_two_layers():

@@ -19,41 +19,24 @@ from .compile import compiled, helper, integers, summing
 from .vectors import multiply, multiply_plain, multiply_tn, multiply_tn_plain, transpose, transpose_plain
 from .views import matrix_at
 
-__all__ = ["COLUMNS", "FLAGS", "HYPER", "REALS", "compiled_descend", "work_size"]
+__all__ = ["COLUMNS", "PLACES", "REALS", "compiled_descend"]
 
-# Columns of the table. Offsets of parameters are in theta, of `mean` in the running statistics, the rest in work;
-# -1 where there is none. beta follows gamma, the variance follows the mean.
-COLUMNS = (
-    "n_in",
-    "n_out",
-    "weight",
-    "bias",
-    "gamma",
-    "mean",
-    "activation",
+# Columns of the table, one row a layer; -1 where there is none. beta stands behind gamma, the variance behind the mean.
+PLACES = (
     "S",
     "Z",
     "turned",
     "normal",
     "inverse",
-)
-N_IN, N_OUT, WEIGHT, BIAS, GAMMA, MEAN, ACTIVATION, S, Z, TURNED, NORMAL, INVERSE = range(len(COLUMNS))
+)  # in work: before phi, behind it, its transpose; of a batch norm
+COLUMNS = ("n_in", "n_out", "activation", "weight", "bias", "gamma", "mean", *PLACES)
+N_IN, N_OUT, ACTIVATION, WEIGHT, BIAS, GAMMA, MEAN, S, Z, TURNED, NORMAL, INVERSE = range(len(COLUMNS))
 REALS = ("alpha", "epsilon", "momentum")  # of the activation and of the batch norm, one row a layer
-HYPER = (
-    "learning_rate",
-    "momentum",
-    "coupled",
-    "shrink",
-)  # decay added to the gradient; factor of decoupled decay
-FLAGS = ("batch_size", "loss", "update", "velocity", "nesterov")
+ALPHA, EPSILON, MOMENTUM = range(len(REALS))
 
 IDENTITY, RELU, LEAKY, TANH, GELU = range(5)
 CROSS_ENTROPY, SQUARED = range(2)
-
-
-def work_size(widths: list[int], batch_size: int) -> int:
-    """Numbers in work for dense layers of widths n_0 .. n_L."""
-    return batch_size * (5 * sum(widths) + 2 * max(widths)) + sum(widths)
+BATCH_SIZE, LOSS, UPDATE, VELOCITY, NESTEROV = range(5)  # flags of `descend`
 
 
 # ----------------------------------------------------------------------------------------------------------
@@ -232,8 +215,8 @@ def _forward(table, reals, B, theta, running, work, Z_0):  # type: ignore[no-unt
                 for j in range(row[S] + i * B, row[S] + (i + 1) * B):
                     work[j] += b
         if row[GAMMA] >= 0:
-            _normalise(row, reals[l, 1], reals[l, 2], B, theta, running, work)
-        _activate(row[ACTIVATION], reals[l, 0], work, row[S], row[Z], n * B)
+            _normalise(row, reals[l, EPSILON], reals[l, MOMENTUM], B, theta, running, work)
+        _activate(row[ACTIVATION], reals[l, ALPHA], work, row[S], row[Z], n * B)
         if l < len(table) - 1:
             turn(work, row[Z], work, row[TURNED], n, B)
         before = row[Z]
@@ -245,7 +228,7 @@ def _backward(table, reals, B, theta, gradient, work, D, other, turned_0):  # ty
     for l in range(len(table) - 1, -1, -1):
         row = table[l]
         n = row[N_OUT]
-        _activate_back(row[ACTIVATION], reals[l, 0], work, row[S], row[Z], D, n * B)
+        _activate_back(row[ACTIVATION], reals[l, ALPHA], work, row[S], row[Z], D, n * B)
         if row[GAMMA] >= 0:
             _normalise_back(row, B, theta, gradient, work, D)
         if row[BIAS] >= 0:
@@ -299,12 +282,12 @@ def _squared(work, F, q, B, targets, drawn, D):  # type: ignore[no-untyped-def]
 
 @helper
 def _step(theta, gradient, velocity, hyper, flags):  # type: ignore[no-untyped-def]
-    """v <- momentum v + gradient + coupled theta, theta <- shrink theta - learning_rate v, as `torch.optim.SGD`."""
+    """v <- momentum v + gradient + coupled theta, theta <- shrink theta - rate v, as `torch.optim.SGD`."""
     rate, momentum, coupled, shrink = hyper[0], hyper[1], hyper[2], hyper[3]
-    if flags[3] == 0:
+    if flags[VELOCITY] == 0:
         for i in range(theta.size):
             theta[i] = shrink * theta[i] - rate * (gradient[i] + coupled * theta[i])
-    elif flags[4] == 0:
+    elif flags[NESTEROV] == 0:
         for i in range(theta.size):
             velocity[i] = momentum * velocity[i] + (gradient[i] + coupled * theta[i])
             theta[i] = shrink * theta[i] - rate * velocity[i]
@@ -322,7 +305,7 @@ def descend(  # type: ignore[no-untyped-def]
 
     `gradient` holds that of the last batch, without decay. With the flag `update` 0 it is all that is computed.
     """
-    B, n_0, q = flags[0], table[0, N_IN], table[len(table) - 1, N_OUT]
+    B, n_0, q = flags[BATCH_SIZE], table[0, N_IN], table[len(table) - 1, N_OUT]
     F = table[len(table) - 1, Z]
     turned, Z_0 = 0, n_0 * B
     D = 2 * n_0 * B
@@ -334,14 +317,14 @@ def descend(  # type: ignore[no-untyped-def]
                 work[turned + b * n_0 + i] = X[batch[b] * n_0 + i]
         turn(work, turned, work, Z_0, B, n_0)
         _forward(table, reals, B, theta, running, work, Z_0)
-        if flags[1] == CROSS_ENTROPY:
+        if flags[LOSS] == CROSS_ENTROPY:
             losses[step] = _cross_entropy(work, F, q, B, targets, batch, D)
         else:
             losses[step] = _squared(work, F, q, B, targets, batch, D)
         if not np.isfinite(losses[step]):
             return step
         _backward(table, reals, B, theta, gradient, work, D, other, turned)
-        if flags[2] == 1:
+        if flags[UPDATE] == 1:
             _step(theta, gradient, velocity, hyper, flags)
     return losses.size
 

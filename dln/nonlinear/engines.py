@@ -127,30 +127,19 @@ def _table(net: Network, batch_size: int) -> tuple[Any, Any, Any]:
     """The table of a stack, its real numbers, and room to work in."""
     from ..core import dense as core
 
-    starts = {
-        id(p): int(at)
-        for group in (net.body.parameters, net.body.running)
-        for p, at in zip(group, np.cumsum([0, *(p.size for p in group)]), strict=False)
-    }
     stack = blocks(net)
     assert stack is not None
     widths = [net.shape[0], *(dense.width for dense, _, _ in stack)]
-    table = np.full((len(stack), len(core.COLUMNS)), -1, dtype=np.int64)
-    reals = np.zeros((len(stack), len(core.REALS)), dtype=net.dtype)
-    at = batch_size * 2 * (widths[0] + max(widths))
+    rows, reals = [], np.zeros((len(stack), len(core.REALS)), dtype=net.dtype)
+    end = batch_size * 2 * (widths[0] + max(widths))  # the batch and its transpose, two places for signals
     for l, (dense, norm, phi) in enumerate(stack):
-        table[l, :4] = (
-            widths[l],
-            widths[l + 1],
-            *(starts[id(p)] for p in dense.parameters),
-            *[-1] * (not dense.bias),
-        )
-        if norm is not None:
-            table[l, 4:6] = starts[id(norm.parameters[0])], starts[id(norm.running[0])]
-            reals[l, 1:] = norm.epsilon, norm.momentum
-        table[l, 6] = CODES.index(type(phi))
+        row = {"n_in": widths[l], "n_out": widths[l + 1], "activation": CODES.index(type(phi))}
+        row |= {p.name: p.start for p in dense.parameters}
         reals[l, 0] = getattr(phi, "alpha", 0.0)
-        places = at + batch_size * widths[l + 1] * np.arange(5)
-        table[l, 7:] = places
-        at = int(places[-1]) + widths[l + 1]
-    return table, reals, np.zeros(at, dtype=net.dtype)
+        if norm is not None:
+            row |= {"gamma": norm.parameters[0].start, "mean": norm.running[0].start}
+            reals[l, 1:] = norm.epsilon, norm.momentum
+        for name in core.PLACES:
+            row[name], end = end, end + batch_size * widths[l + 1]
+        rows.append([row.get(name, -1) for name in core.COLUMNS])
+    return np.array(rows, dtype=np.int64), reals, np.zeros(end, dtype=net.dtype)

@@ -26,14 +26,14 @@ class Parameter:
     ----------
     name : str
     shape : tuple of int
-    bound : float
-        The start is uniform in [-bound, bound] ...
-    fill : float
-        ... around this value.
+    bound, fill : float
+        At first it is uniform within `bound` around `fill`.
     uses : int
         For a weight matrix, how often it is used in one sample; 0 for a bias or a scale.
     batch_norm : bool
         Whether a batch norm takes what the matrix gives.
+    start : int
+        Where it begins in the network's vector.
     value, gradient : ndarray
         Views of the network's vectors.
     """
@@ -44,6 +44,7 @@ class Parameter:
     fill: float = 0.0
     uses: int = 0
     batch_norm: bool = False
+    start: int = 0
     value: Any = None
     gradient: Any = None
 

@@ -82,11 +82,11 @@ class Network:
             (self.body.parameters, self.theta, self.gradient),
             (self.body.running, self.running, self.running),
         ):
-            at = 0
+            end = 0
             for p in parameters:
-                p.value = values[at : at + p.size].reshape(p.shape)
-                p.gradient = gradients[at : at + p.size].reshape(p.shape)
-                at += p.size
+                p.start, end = end, end + p.size
+                p.value = values[p.start : end].reshape(p.shape)
+                p.gradient = gradients[p.start : end].reshape(p.shape)
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name != "gradient"}
@@ -106,12 +106,6 @@ class Network:
     def matrices(self) -> list[Parameter]:
         """The parameters that are weight matrices."""
         return [p for p in self.body.parameters if p.uses]
-
-    @property
-    def offsets(self) -> list[int]:
-        """Where each weight matrix begins in `theta`."""
-        ends = np.cumsum([p.size for p in self.body.parameters])
-        return [int(end) - p.size for p, end in zip(self.body.parameters, ends, strict=True) if p.uses]
 
     @property
     def weights(self) -> list[Any]:

@@ -9,12 +9,14 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from .. import checks
+from ..rank import Certificates
 from ..typing import RNG, Array, ArrayLike
 from . import losses, optimizers
 from .engines import Compiled, Plain, compiles
 from .history import History
 from .network import Network
 from .run import Run
+from .task import Task
 
 __all__ = ["Schedule", "train"]
 
@@ -129,13 +131,12 @@ def train(
         )
     rule = losses.ALL[checks.one_of(loss, "loss", losses.ALL)]
     update = optimizers.ALL[checks.one_of(optimizer, "optimizer", optimizers.ALL)]
-    run = Run(net, rule, update(weight_decay, momentum, nesterov, decoupled))
-    run.take_data(X, y, test)
-    run.take_order(sampling, batch_size, rng)
-    run.rates = _rates(learning_rate, schedule, checks.integer(epochs, "epochs", least=1, most=EPOCHS))
-    run.engine = _engine(engine, net, rule)(net, run.X, run.Y, rule, run.optimizer, run.memory)
-    run.file = None if checkpoint is None else checks.path(checkpoint, "checkpoint")
-    run.take_certificates(certify)
+    rates = _rates(learning_rate, schedule, checks.integer(epochs, "epochs", least=1, most=EPOCHS))
+    task = Task(net, rule, update(weight_decay, momentum, nesterov, decoupled), rates)
+    task.take_data(X, y, test)
+    task.take_order(sampling, batch_size, rng)
+    file = None if checkpoint is None else checks.path(checkpoint, "checkpoint")
+    run = Run(task, _engine(engine, net, rule), _certificates(task, certify, file), file)
     return run.history(checks.flag(progress, "progress"))
 
 
@@ -166,3 +167,30 @@ def _engine(engine: str, net: Network, loss: losses.Loss) -> type[Plain]:
             f"`engine` must be 'numpy' for a net that is no stack of dense layers, got {engine!r}. Or leave it out."
         )
     return chosen
+
+
+def _certificates(task: Task, certify: bool | Mapping[str, Any], file: Path | None) -> Certificates | None:
+    """Live certificates, if they are asked for and hold."""
+    options = certify if isinstance(certify, Mapping) else {} if checks.flag(certify, "certify") else None
+    if options is None:
+        return None
+    net, rule = task.net, task.optimizer
+    if not isinstance(rule, optimizers.SGD) or rule.nesterov or rule.decoupled:
+        raise ValueError(
+            f"`certify` must be False for {rule}, got {certify!r}. The certificates are those of SGD with coupled "
+            "weight decay, with a heavy ball or without."
+        )
+    if file is not None:
+        raise ValueError(
+            "`certify` must be False with a checkpoint, got both. A certificate needs the whole run."
+        )
+    # "energy" is exact for a batch norm without epsilon alone, and else says nothing until it is asked more of.
+    usual = {"every": min(500, task.steps), "window": min(2, task.steps), "batch_norm_tolerance": 1.0}
+    return Certificates(
+        net.weights,
+        patches=net.uses,
+        batch_norm=net.batch_norm,
+        momentum=rule.momentum,
+        offsets=[p.start for p in net.matrices],
+        **{**usual, **options},
+    )
