@@ -7,6 +7,8 @@ import pickle
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy.signal import correlate2d
 
 import dln
@@ -137,6 +139,28 @@ def test_convolution_is_that_of_scipy():
         for kernel, b, image in zip(kernels, bias, found, strict=True):
             whole = sum(correlate2d(x, k, mode="valid") for x, k in zip(sample, kernel, strict=True)) + b
             np.testing.assert_allclose(image, whole[::2, ::2], atol=1e-14)
+
+
+@settings(max_examples=40, deadline=None)
+@given(data=st.data())
+def test_any_convolution_has_the_gradients_and_ranks_of_its_patches(data):
+    kernel = data.draw(st.integers(1, 4))
+    layer = Conv2d(
+        data.draw(st.integers(1, 3)), kernel, data.draw(st.integers(1, 3)), data.draw(st.integers(0, 2))
+    )
+    shape = (data.draw(st.integers(1, 3)), *(data.draw(st.integers(kernel, 7)) for _ in range(2)))
+    net = Network(shape, [layer, Tanh(), Flatten()], rng=0)
+    X, y = batch(net, 2, loss="squared")
+    _, (G,) = net.loss_and_gradients(X, y, "squared")
+    _, (each,) = net.loss_and_gradients(X, y, "squared", per_sample=True)
+    assert np.linalg.matrix_rank(each[0]) <= min(net.uses[0], *G.shape)
+    D, W = np.random.default_rng(2).normal(size=G.shape), net.weights[0].copy()
+    D, values = D / np.linalg.norm(D), []
+    for h in (-1e-3, -5e-4, 5e-4, 1e-3):
+        net.weights = [W + h * D]
+        values.append(net.loss_and_gradients(X, y, "squared")[0])
+    slope = (values[0] - 8 * values[1] + 8 * values[2] - values[3]) / 6e-3
+    assert np.sum(G * D) == pytest.approx(slope, rel=1e-8, abs=1e-8)
 
 
 @pytest.mark.parametrize("heads", [1, 2])
@@ -289,6 +313,8 @@ BAD = {
     "shortcut": (lambda: Network(4, [Residual([Dense(3)])]), "both branches"),
     "norm of tokens": (lambda: Network((3, 4), [BatchNorm(), Flatten()]), "BatchNorm"),
     "no vector": (lambda: Network((3, 4), [Dense(2)]), "Put Flatten"),
+    "layers": (lambda: Network(4, None), "must be a sequence of layers"),
+    "channels": (lambda: conv((1, 8, 8), 8, 10), "`channels` must be a sequence"),
     "no layer": (lambda: Network(4, [np.tanh]), "must hold layers"),
     "shape": (lambda: Network(0, [Dense(2)]), "`shape` must be at least 1"),
     "width": (lambda: Dense(0), "`width` must be at least 1"),

@@ -97,6 +97,10 @@ class Chain(Layer):
     layers: Sequence[Layer] = ()
 
     def __post_init__(self) -> None:
+        if not isinstance(self.layers, Sequence):
+            raise TypeError(
+                f"`layers` must be a sequence of layers, got {self.layers!r}. Put them in a list."
+            )
         for layer in self.layers:
             if not isinstance(layer, Layer):
                 raise TypeError(

@@ -95,6 +95,8 @@ def conv(
     >>> conv((1, 8, 8), (8, 16), 10, rng=0).uses
     [16, 4, 1]
     """
+    if not isinstance(channels, Sequence):
+        raise TypeError(f"`channels` must be a sequence of integers, got {channels!r}. For example (8, 16).")
     behind = _behind(activation, batch_norm)
     layers = [layer for c in channels for layer in (Conv2d(c, kernel, stride, padding), *behind)]
     return Network(shape, [*layers, Flatten(), Dense(outputs)], rng=rng, dtype=dtype)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -144,17 +145,21 @@ def _rates(learning_rate: float, schedule: Schedule, epochs: int) -> Array:
     """Learning rate of each epoch."""
     rate = checks.positive(learning_rate, "learning_rate")
     if schedule is None:
-        factors = [1.0] * epochs
+        factors: Sequence[Any] = [1.0] * epochs
     elif isinstance(schedule, Mapping):
-        factors = [float(np.prod([schedule[e] for e in schedule if e <= epoch])) for epoch in range(epochs)]
+        starts = [checks.integer(start, "schedule", least=0) for start in schedule]
+        factors = [
+            math.prod(schedule[start] for start in starts if start <= epoch) for epoch in range(epochs)
+        ]
     elif callable(schedule):
         factors = [schedule(epoch) for epoch in range(epochs)]
+    elif isinstance(schedule, (Sequence, np.ndarray)) and len(schedule) == epochs:
+        factors = schedule
     else:
-        factors = list(schedule)
-        if len(factors) != epochs:
-            raise ValueError(
-                f"`schedule` must have a factor for each of {epochs} epochs, got {len(factors)}. Give as many."
-            )
+        raise ValueError(
+            f"`schedule` must be a function, a mapping or a factor for each of {epochs} epochs, got {schedule!r}. "
+            "Give one of these."
+        )
     return rate * np.array([checks.positive(f, f"schedule[{epoch}]") for epoch, f in enumerate(factors)])
 
 
