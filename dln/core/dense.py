@@ -151,10 +151,10 @@ def _normalise_back(row, B, theta, gradient, work, D):  # type: ignore[no-untype
         total = _sum(work, at, B)
         gradient[row[GAMMA] + i] = along
         gradient[row[GAMMA] + n + i] = total
-        scale = theta[row[GAMMA] + i] * work[row[INVERSE] + i]
+        scale, mean, tilt = theta[row[GAMMA] + i] * work[row[INVERSE] + i], total / B, along / B
         for j in range(B):
-            work[at + j] -= (total + work[normal + j] * along) / B
-        mean = _sum(work, at, B) / B
+            work[at + j] -= mean + work[normal + j] * tilt
+        mean = _sum(work, at, B) / B  # as the layer does, once more
         for j in range(B):
             work[at + j] = scale * (work[at + j] - mean)
 
