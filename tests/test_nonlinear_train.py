@@ -338,6 +338,15 @@ def test_divergence_is_said_and_the_last_whole_epoch_kept(engine):
         np.testing.assert_allclose(history.norms[-1], [np.linalg.norm(W) for W in net.weights])
 
 
+def test_a_start_that_overflows_has_a_history_of_one_row():
+    net = mlp((5, 8, 8, 3), "linear", rng=0)
+    net.weights = [1e150 * W for W in net.weights]
+    _, history = trained(net)
+    assert (history.status, history.epochs, history.steps) == ("diverged", 0, 0)
+    assert not np.isfinite(history.loss[0])
+    assert history.ranks.shape == (1, 3)
+
+
 def test_nan_passes_the_activations():
     for activation in dln.nonlinear.activations.ALL:
         net = mlp((5, 8, 3), activation, rng=0)

@@ -64,7 +64,8 @@ class Task:
             )
         self.steps = len(X) // self.size
         self.seeded, self.seed = rng is not None, int(checks.generator(rng).integers(2**63))
-        self.net.try_out(X[: self.size], Y[: self.size], self.loss)
+        with np.errstate(over="ignore", invalid="ignore"):  # the run will say so
+            self.net.try_out(X[: self.size], Y[: self.size], self.loss)
 
     def order(self, epoch: int) -> Any:
         """Indices of the samples of each step, (steps, size)."""
