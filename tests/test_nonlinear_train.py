@@ -499,6 +499,9 @@ def test_the_bar_shows_loss_accuracy_and_ranks(monkeypatch):
 CERTIFIED = {
     "dense": (lambda: mlp((5, 8, 3), rng=0), (5,), {}),
     "momentum": (lambda: mlp((5, 8, 3), rng=0), (5,), {"momentum": 0.8}),
+    "nesterov": (lambda: mlp((5, 8, 3), rng=0), (5,), {"momentum": 0.8, "nesterov": True}),
+    "decoupled": (lambda: mlp((5, 8, 3), rng=0), (5,), {"momentum": 0.8, "decoupled": True}),
+    "decoupled alone": (lambda: mlp((5, 8, 3), rng=0), (5,), {"decoupled": True}),
     "batch norm": (lambda: mlp((5, 8, 3), batch_norm=True, rng=0), (5,), {"batch_size": 2}),
     "float32": (lambda: mlp((5, 8, 3), rng=0, dtype="float32"), (5,), {}),
     "convolution": (
@@ -570,7 +573,7 @@ def test_a_violation_stops_the_run_with_its_evidence(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "options", [{"optimizer": "adam"}, {"decoupled": True}, {"momentum": 0.5, "nesterov": True}]
+    "options", [{"optimizer": "adam"}, {"decoupled": True, "nesterov": True, "momentum": 0.5}]
 )
 def test_certificates_end_where_the_theorem_does(options):
     with pytest.raises(ValueError, match="`certify` must be False for"):

@@ -180,10 +180,10 @@ def _certificates(task: Task, certify: bool | Mapping[str, Any], file: Path | No
     if options is None:
         return None
     net, rule = task.net, task.optimizer
-    if not isinstance(rule, optimizers.SGD) or rule.nesterov or rule.decoupled:
+    if not isinstance(rule, optimizers.SGD) or (rule.nesterov and rule.decoupled):
         raise ValueError(
-            f"`certify` must be False for {rule}, got {certify!r}. The certificates are those of SGD with coupled "
-            "weight decay, with a heavy ball or without."
+            f"`certify` must be False for {rule}, got {certify!r}. They are those of SGD with a heavy ball, "
+            "Nesterov's momentum or decoupled decay."
         )
     if file is not None:
         raise ValueError(
@@ -196,6 +196,7 @@ def _certificates(task: Task, certify: bool | Mapping[str, Any], file: Path | No
         patches=net.uses,
         batch_norm=net.batch_norm,
         momentum=rule.momentum,
+        kind="nesterov" if rule.nesterov else "decoupled" if rule.decoupled else "heavy_ball",
         offsets=[p.start for p in net.matrices],
         **{**usual, **options},
     )
