@@ -23,6 +23,7 @@ from dln.nonlinear import (
     Layer,
     LeakyReLU,
     Network,
+    Parameter,
     ReLU,
     Residual,
     SelfAttention,
@@ -32,6 +33,7 @@ from dln.nonlinear import (
     losses,
     mlp,
     residual,
+    train,
 )
 
 # name -> (shape of a sample, layers); every layer of the package is in one of them
@@ -114,6 +116,51 @@ def test_a_sample_gives_a_gradient_of_rank_at_most_its_uses(name):
         s = np.linalg.svd(G_i, compute_uv=False)
         ranks = (s > 1e-13 * s[:, :1]).sum(axis=1)
         assert ranks.max() <= min(m, *G.shape)
+
+
+class Twice(Layer):
+    """W a + tanh(W b) of samples (a, b): a layer of one's own, whose matrix is used twice."""
+
+    def bind(self, shape):
+        n = shape[1]
+        self.parameters = [Parameter("weight", (n, n), bound=1.0, uses=self.uses(shape))]
+        return (n,)
+
+    def uses(self, shape):
+        return 2
+
+    def forward(self, x, training):
+        z = x @ self.parameters[0].value.T
+        self.memory = x, np.tanh(z[:, 1])
+        return z[:, 0] + self.memory[1]
+
+    def backward(self, d):
+        x, t = self.memory
+        delta = np.stack([d, d * (1 - t**2)], axis=1)
+        self.parameters[0].gradient[:] = np.einsum("bui,buj->ij", delta, x)
+        return delta @ self.parameters[0].value
+
+
+def test_a_layer_of_ones_own_is_one_class():
+    net = Network((2, 6), [Twice(), ReLU(), Dense(3)], rng=0)
+    X, y = batch(net, 9)
+    assert net.uses == [2, 1]
+    net.loss_and_gradients(X, y)
+    gradient, theta = net.gradient.copy(), net.theta.copy()
+    D, values = np.random.default_rng(0).normal(size=theta.shape) / 10, []
+    for h in (-2e-3, -1e-3, 1e-3, 2e-3):
+        net.theta[:] = theta + h * D
+        values.append(net.loss_and_gradients(X, y)[0])
+    assert gradient @ D == pytest.approx(
+        (values[0] - 8 * values[1] + 8 * values[2] - values[3]) / 12e-3, rel=1e-9
+    )
+    net.theta[:] = theta
+    _, (each, _) = net.loss_and_gradients(X, y, per_sample=True)
+    assert [np.linalg.matrix_rank(G) for G in each] == [2] * 9
+    options = {"learning_rate": 0.1, "batch_size": 2, "epochs": 5, "weight_decay": 0.1, "rng": 0}
+    history = train(net, X, y, certify={"every": 2}, **options)
+    assert history.success, history.message
+    assert history.certificates["gradient_rank"].min() >= 0
 
 
 def test_uses_are_counted():
