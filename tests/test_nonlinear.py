@@ -372,6 +372,8 @@ BAD = {
     "rng": (lambda: mlp((2, 2), rng=-1), "`rng` must be at least 0"),
     "samples": (lambda: mlp((3, 2))([[1.0, 2.0]]), "samples of shape"),
     "nan": (lambda: mlp((2, 2))([[1.0, np.nan]]), "`X` must be finite"),
+    "float32": (lambda: mlp((2, 2), dtype="float32")([[1.0, 1e300]]), "`X` must fit float32, got 1e.300"),
+    "momentum": (lambda: BatchNorm(momentum=1.5), "`momentum` must be at most 1"),
     "label": (lambda: mlp((2, 2)).loss_and_gradients([[1.0, 2.0]], [2]), "labels 0 .. 1, got 2 at index 0"),
     "half a label": (lambda: mlp((2, 2)).loss_and_gradients([[1.0, 2.0]], [0.5]), "labels 0 .. 1, got 0.5"),
     "how many labels": (lambda: mlp((2, 2)).loss_and_gradients([[1.0, 2.0]], [0, 1]), "must have 1 labels"),

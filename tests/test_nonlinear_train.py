@@ -632,6 +632,12 @@ BAD = {
     "`certify` must be False with a checkpoint": {"certify": True, "checkpoint": "run.npz"},
     "`progress` must be True or False": {"progress": 1},
     "`net` must be a Network": {"net": [X]},
+    "`net` must have a weight matrix": {"net": Network(5, [ReLU()])},
+    r"`y` must fit float32": {
+        "net": mlp((5, 3), dtype="float32"),
+        "data": (X, 1e100 * X[:, :3]),
+        "loss": "squared",
+    },
 }
 
 

@@ -179,6 +179,10 @@ class BatchNorm(Layer):
     def __post_init__(self) -> None:
         self.epsilon = checks.nonnegative(self.epsilon, "epsilon")
         self.momentum = checks.positive(self.momentum, "momentum")
+        if self.momentum > 1:
+            raise ValueError(
+                f"`momentum` must be at most 1, got {self.momentum}. It is the share of the latest batch."
+            )
 
     def bind(self, shape: Shape) -> Shape:
         if len(shape) not in (1, 3):

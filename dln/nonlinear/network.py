@@ -123,7 +123,7 @@ class Network:
                 f"`weights` must hold {len(matrices)} matrices, got {len(values)}. One for each of net.weights."
             )
         new = [
-            checks.array(W, f"weights[{l}]", shape=p.shape)
+            self.cast(checks.array(W, f"weights[{l}]", shape=p.shape), f"weights[{l}]")
             for l, (W, p) in enumerate(zip(values, matrices, strict=True))
         ]
         for p, W in zip(matrices, new, strict=True):
@@ -157,7 +157,17 @@ class Network:
                 f"`{name}` must have samples of shape {self.shape}, got {values.shape}. "
                 "The samples stand along the first axis; reshape them."
             )
-        return values.astype(self.dtype, copy=False)
+        return self.cast(values, name)
+
+    def cast(self, values: Any, name: str) -> Any:
+        """Finite values in the numbers of the net, which they must fit."""
+        with np.errstate(over="ignore"):
+            cast = values.astype(self.dtype, copy=False)
+        if not np.isfinite(cast).all():
+            raise ValueError(
+                f"`{name}` must fit {self.dtype}, got {np.abs(values).max():g}. Rescale it, or take float64."
+            )
+        return cast
 
     def outputs_of(self, X: Any) -> Any:
         """Outputs of checked samples."""
@@ -209,7 +219,7 @@ class Network:
         """
         rule = losses.ALL[checks.one_of(loss, "loss", losses.ALL)]
         samples = self.samples(X)
-        targets = rule.targets(y, len(samples), self.outputs).astype(self.dtype)
+        targets = self.cast(rule.targets(y, len(samples), self.outputs), "y")
         if checks.flag(per_sample, "per_sample"):
             if len(self.running):
                 raise ValueError(

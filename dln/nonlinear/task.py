@@ -37,6 +37,8 @@ class Task:
     def __init__(self, net: Network, loss: Loss, optimizer: Optimizer, rates: Array) -> None:
         if not np.isfinite(net.theta).all():
             raise ValueError("`net` must have finite parameters, got some that are not. Start it anew.")
+        if not net.matrices:
+            raise ValueError(f"`net` must have a weight matrix, got {net}. Put in a Dense layer.")
         self.net, self.loss, self.optimizer, self.rates = net, loss, optimizer, rates
 
     def take_data(self, X: ArrayLike, y: ArrayLike, test: Any) -> None:
@@ -51,7 +53,7 @@ class Task:
     def _pair(self, X: ArrayLike, y: ArrayLike, *names: str) -> Pair:
         samples = self.net.samples(X, names[0])
         targets = self.loss.targets(y, len(samples), self.net.outputs, names[1])
-        return samples, targets.astype(self.net.dtype)
+        return samples, self.net.cast(targets, names[1])
 
     def take_order(self, sampling: str, batch_size: int, rng: RNG) -> None:
         """Check which samples the steps take, on the first of them."""
