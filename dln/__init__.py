@@ -15,6 +15,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from . import costs as costs
     from . import data as data
+    from . import exact as exact
     from . import inits as inits
     from . import landscape as landscape
     from . import network as network
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 _HOME = {
     "costs": "costs",
     "data": "data",
+    "exact": "exact",
     "inits": "inits",
     "landscape": "landscape",
     "network": "network",

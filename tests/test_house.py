@@ -26,7 +26,7 @@ FLOORS = (
     {"form", "backends"},
     {"watch"},
     {"flow", "descent"},
-    {"landscape", "saddles", "nonlinear", "data"},
+    {"data", "exact", "landscape", "nonlinear", "saddles"},
     {"theorems"},
     {"plotting"},
     {"experiments", "doctor", "bench"},

@@ -1,0 +1,8 @@
+"""Closed forms: the flow without an integrator, as a Trajectory (matrices) or as arrays (scalar laws)."""
+
+from .gram import gram as gram
+from .linear import linear as linear
+from .mode import mode as mode
+from .mode import mode_time as mode_time
+from .modes import modes as modes
+from .two_layer import two_layer as two_layer

@@ -1,0 +1,133 @@
+"""What the matrix laws share: their times, the cost they are closed for, and the Trajectory they return."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from .. import checks
+from ..costs import Cost, FullyObserved, SquareLoss
+from ..critical import gradient_norm
+from ..network import finite_product
+from ..problem import Problem
+from ..trajectory import Trajectory
+from ..typing import Array
+
+__all__ = ["Law", "narrowed", "path", "squared_distance", "times"]
+
+Law = Callable[[Array], tuple[Array, ...]]  # times (T,) from the start on -> layers, each (T, n_l, n_{l-1})
+
+WHITE = 1e-12  # relative distance of the inputs' covariance from a multiple of the identity
+FEW, MOST = 9, 4000  # times at which the rate is looked at for its turns: at least, and about at most
+BEND, CURVE, STILL = (
+    0.5,
+    0.05,
+    1e-10,
+)  # distance from a straight line of the log rate and of A; motion that counts
+
+
+def times(t: Any) -> Array:
+    """Increasing times from 0 on, as an array with one axis; a single number is one time."""
+    result = np.atleast_1d(checks.array(t, "t"))
+    if result.ndim != 1:
+        raise ValueError(f"`t` must have one axis, got shape {result.shape}. Ravel it.")
+    if not result[0] >= 0 or (np.diff(result) <= 0).any():
+        raise ValueError(
+            f"`t` must increase strictly from 0 on, got {result[0]:g} .. {result[-1]:g}. Sort it."
+        )
+    return result
+
+
+def squared_distance(cost: Cost) -> tuple[Array, float]:
+    """Target A* and factor c where the cost is c/2 ||A - A*||_F^2 plus a constant; others are refused."""
+    if isinstance(cost, FullyObserved):
+        return cost.target, cost.scale
+    if isinstance(cost, SquareLoss):
+        covariance = cost.X @ cost.X.T / cost.samples
+        size = float(np.trace(covariance)) / len(covariance)
+        if np.abs(covariance - size * np.eye(len(covariance))).max() <= WHITE * size:
+            return cost.Y @ cost.X.T / (cost.samples * size), cost.scale * size
+    raise ValueError(
+        f"`cost` must be FullyObserved, or SquareLoss with whitened inputs (X X^T / N = c I), got {cost!r}. "
+        "For other costs there is no closed form: take dln.gradient_flow, or dln.exact.gram for two layers."
+    )
+
+
+def narrowed(weights: Sequence[Array]) -> tuple[Array, tuple[Array, Array]]:
+    """B with orthonormal columns and two layers of width at most n_0 + n_L: W_1 = B Z_1, W_2 = Z_2 B^T."""
+    W_1, W_2 = weights
+    (w, n_0), n_L = W_1.shape, W_2.shape[0]
+    if w <= n_0 + n_L:
+        return np.eye(w), (W_1, W_2)
+    B, R = np.linalg.qr(np.hstack([W_1, W_2.T]))
+    return B, (R[:, :n_0], R[:, n_0:].T)
+
+
+def path(
+    problem: Problem, t: Array, law: Law, *, method: str, bare: Law | None = None, **more: Any
+) -> Trajectory:
+    """The trajectory of a law at increasing times; `bare` is the law up to rotations of the hidden layers."""
+    layers = law(t)
+    return Trajectory(
+        t=t,
+        end_to_end=finite_product(layers),
+        weights=layers,
+        start=problem.weights,
+        cost_function=problem.cost,
+        depth=problem.depth,
+        weight_decay=problem.weight_decay,
+        message="The closed form, at the times asked for.",
+        method=method,
+        form="exact",
+        extrema=_turns(problem, bare or law, t, layers),
+        continue_from=lambda _, __, later: list(law(later)),
+        **more,
+    )
+
+
+def _turns(problem: Problem, law: Law, t: Array, layers: tuple[Array, ...]) -> Array:
+    """Turns of the log rate of decrease (time, log rate, objective), for which times are added where it bends."""
+    seen: tuple[Array, ...] = (t, *_rates(problem, layers))
+    more = np.setdiff1d(np.linspace(0.0, t[-1], FEW), t)
+    while len(more) > 0:
+        seen = _merge(seen, (more, *_rates(problem, law(more))))
+        more = _between(*seen[:3]) if len(seen[0]) < MOST else more[:0]
+    when, _, rate, objective = seen
+    usable = np.isfinite(rate)
+    when, rate, objective = when[usable], rate[usable], objective[usable]
+    if len(when) < 3:
+        return np.empty((0, 3))
+    turn = np.r_[True, np.diff(np.sign(np.diff(rate))) != 0, True]
+    return np.column_stack([when, rate, objective])[turn]
+
+
+def _rates(problem: Problem, layers: tuple[Array, ...]) -> tuple[Array, Array, Array]:
+    """A, log rate and objective."""
+    A = finite_product(layers)
+    size = sum(np.sum(W**2, axis=(-2, -1)) for W in layers)
+    objective = np.asarray(problem.cost.raw_value(A) + 0.5 * problem.weight_decay * size)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        rate = 2 * np.log(gradient_norm(problem.cost, layers, problem.weight_decay)) - np.log(objective)
+    return A, rate, objective
+
+
+def _merge(*parts: tuple[Array, ...]) -> tuple[Array, ...]:
+    columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
+    order = np.argsort(columns[0])
+    return tuple(column[order] for column in columns)
+
+
+def _between(t: Array, A: Array, rate: Array) -> Array:
+    """Middles of the intervals on both sides of a time at which A or the log rate is far from a straight line."""
+    size = np.linalg.norm(A - A[:1], axis=(1, 2)).max()
+    share = ((t[1:-1] - t[:-2]) / (t[2:] - t[:-2]))[:, None, None]
+    curve = np.linalg.norm(A[1:-1] - (1 - share) * A[:-2] - share * A[2:], axis=(1, 2))
+    with np.errstate(invalid="ignore"):
+        bend = np.abs(rate[1:-1] - (1 - share[:, 0, 0]) * rate[:-2] - share[:, 0, 0] * rate[2:])
+    moves = np.linalg.norm(A[2:] - A[:-2], axis=(1, 2)) > STILL * size
+    rough = (curve > CURVE * size) | (moves & (bend > BEND))
+    split = np.r_[rough, False] | np.r_[False, rough]
+    middle = t[:-1] + 0.5 * np.diff(t)
+    return middle[split & (middle > t[:-1]) & (middle < t[1:])]

@@ -1,0 +1,345 @@
+"""Closed forms of matrices against the integrator, matrix exponentials, conserved quantities and each other."""
+
+from __future__ import annotations
+
+import numpy as np
+import problems as P
+import pytest
+from scipy.integrate import solve_ivp
+from scipy.linalg import expm
+
+import dln
+from dln import exact, network
+
+TIGHT = 1e-12
+
+
+def largest(A, B):
+    return float(np.abs(np.asarray(A) - np.asarray(B)).max())
+
+
+def integrated(cost, weights, t, weight_decay=0.0, **options):
+    options = {"rtol": TIGHT, "weight_decay": weight_decay, **options}
+    return dln.gradient_flow(cost, weights, (0.0, t[-1]), t_eval=t, **options)
+
+
+def assert_same(run, other, tol=1e-10):
+    assert largest(run.end_to_end, other.end_to_end) < tol
+    for W, V in zip(run.weights, other.weights, strict=True):
+        assert largest(W, V) < tol
+
+
+def aligned(widths, s, sizes, rng, repeat=False):
+    """A target with singular values s, and layers that carry sizes[l, i] on mode i."""
+    k = sizes.shape[1]
+    bases = [np.linalg.qr(rng.standard_normal((n, n)))[0][:, :k] for n in widths]
+    weights = [(b * w) @ a.T for w, a, b in zip(sizes, bases[:-1], bases[1:], strict=True)]
+    return (bases[-1][:, : len(s)] * s) @ bases[0][:, : len(s)].T, weights
+
+
+# One layer
+
+
+@pytest.mark.parametrize("weight_decay", [0.0, 0.4])
+@pytest.mark.parametrize("kind", range(5))
+def test_one_layer_is_an_exponential(kind, weight_decay):
+    """vec(A)' = -(H + wd) vec(A) - g, by expm of the augmented matrix, for every quadratic cost."""
+    rng = np.random.default_rng(kind)
+    cost = P.random_costs(3, 4, rng)[kind]
+    A = rng.standard_normal((3, 4))
+    t = [0.0, 0.3, 2.0, 40.0]
+    run = exact.linear(cost, [A], t, weight_decay=weight_decay)
+    zero = np.zeros((3, 4))
+    H = np.array([cost.hessian_vector(zero, E).ravel() for E in np.eye(12).reshape(12, 3, 4)])
+    M = np.zeros((13, 13))
+    M[:12, :12], M[:12, 12] = -H - weight_decay * np.eye(12), -cost.gradient(zero).ravel()
+    for time, found in zip(t, run.end_to_end, strict=True):
+        expected = (expm(M * time) @ np.append(A.ravel(), 1.0))[:12].reshape(3, 4)
+        assert largest(found, expected) < 1e-11
+    assert (
+        largest(
+            run.at(1.0),
+            dln.gradient_flow(cost, [A], (0.0, 1.0), rtol=TIGHT, weight_decay=weight_decay).end_to_end[-1],
+        )
+        < 1e-10
+    )
+
+
+def test_one_layer_from_wide_and_from_few_samples():
+    rng = np.random.default_rng(0)
+    for samples in (2, 4, 9):
+        cost = dln.costs.SquareLoss(rng.standard_normal((4, samples)), rng.standard_normal((2, samples)))
+        A, t = rng.standard_normal((2, 4)), np.linspace(0.0, 5.0, 6)
+        assert_same(exact.linear(cost, [A], t), integrated(cost, [A], t))
+
+
+# Two layers
+
+
+@pytest.mark.parametrize(
+    ("widths", "kappa", "scale", "end", "rank"),
+    [
+        ((3, 2, 4), 0.7, 0.1, 8.0, None),
+        ((4, 3, 2), -0.7, 0.1, 8.0, None),
+        ((5, 5, 5), -1.0, 1e-4, 30.0, 2),
+        ((5, 5, 5), 0.1, 1e-3, 50.0, 2),
+        ((4, 1, 3), 0.0, 0.1, 30.0, None),
+        ((4, 1, 3), 0.3, 0.1, 30.0, None),
+        ((4, 1, 3), -2.0, 3.0, 30.0, 1),
+        ((5, 2, 5), 0.0, 1e-3, 60.0, None),
+        ((3, 40, 4), 0.0, 1e-3, 60.0, None),
+        ((4, 2, 6), 0.5, 1e-6, 1e4, None),
+        ((4, 3, 6), 0.5, 30.0, 10.0, None),
+    ],
+)
+def test_riccati_is_the_flow(widths, kappa, scale, end, rank):
+    rng = np.random.default_rng(3)
+    target = rng.standard_normal((widths[2], widths[0]))
+    if rank is not None:
+        U, s, Vt = np.linalg.svd(target, full_matrices=False)
+        target = (U[:, :rank] * s[:rank]) @ Vt[:rank]
+    cost = 1.7 * dln.costs.FullyObserved(target)
+    start = dln.inits.lambda_balanced(widths, kappa, scale=scale, rng=rng)
+    t = np.append(0.0, np.geomspace(end / 200, end, 12))
+    run, flow = exact.two_layer(cost, start, t), integrated(cost, start, t)
+    assert_same(run, flow, tol=1e-10 * max(1.0, scale))
+    D = network.balances([W[-1] for W in run.weights])[0]
+    assert largest(D, kappa * np.eye(widths[1])) < 1e-12 * max(1.0, scale**2)
+    assert largest(run.at(0.37 * end), flow.at(0.37 * end)) < 1e-9
+    assert largest(run.weights_at(0.37 * end)[0], flow.weights_at(0.37 * end)[0]) < 1e-9
+
+
+def test_riccati_solves_its_equation():
+    """M' = FM + MF - M^2 by central differences, at a size that no other code path sees."""
+    rng = np.random.default_rng(5)
+    target, kappa, h = rng.standard_normal((3, 4)), 0.6, 1e-4
+    start = dln.inits.lambda_balanced((4, 3, 3), kappa, scale=0.5, rng=rng)
+    run = exact.two_layer(dln.costs.FullyObserved(target), start, 0.8 + h * np.arange(-2, 3))
+    Q = np.concatenate([np.swapaxes(run.weights[0], 1, 2), run.weights[1]], axis=1)
+    M = Q @ np.swapaxes(Q, 1, 2)
+    F = np.block([[-kappa / 2 * np.eye(4), target.T], [target, kappa / 2 * np.eye(3)]])
+    slope = (M[0] - 8 * M[1] + 8 * M[3] - M[4]) / (12 * h)
+    assert largest(slope, F @ M[2] + M[2] @ F - M[2] @ M[2]) < 1e-10
+
+
+@pytest.mark.parametrize("weight_decay", [0.3, 1.0, 3.0])
+def test_riccati_with_weight_decay(weight_decay):
+    rng = np.random.default_rng(1)
+    cost = dln.costs.FullyObserved(P.target(4, (2.0, 1.0, 0.5), rng))
+    start = dln.inits.lambda_balanced((4, 5, 4), 0.0, scale=0.5, rng=rng)
+    t = np.linspace(0.0, 40.0, 9)
+    run = exact.two_layer(cost, start, t, weight_decay=weight_decay)
+    assert_same(run, integrated(cost, start, t, weight_decay))
+    shrunk = np.maximum(np.array([2.0, 1.0, 0.5, 0.0]) - weight_decay, 0.0)  # soft threshold
+    if weight_decay != 1.0:  # there the second mode dies like 1/t
+        assert largest(run.singular_values[-1], shrunk) < 1e-5
+
+
+def test_whitened_data_are_full_observation():
+    rng = np.random.default_rng(2)
+    X = 3.0 * np.linalg.qr(rng.standard_normal((12, 4)))[0].T
+    Y = rng.standard_normal((3, 12))
+    cost, t = 2.0 * dln.costs.SquareLoss(X, Y), np.linspace(0.0, 6.0, 5)
+    start = dln.inits.lambda_balanced((4, 3, 3), 0.2, scale=0.3, rng=rng)
+    assert_same(exact.two_layer(cost, start, t), integrated(cost, start, t))
+
+
+def test_no_time_is_too_late_and_no_start_too_small():
+    """Modes of which the width holds only two; saturation after thousands of decades of growth."""
+    s = np.array([3.0, 2.0, 1.999, 1.0])
+    cost = dln.costs.FullyObserved(np.diag(s))
+    start = dln.inits.lambda_balanced((4, 2, 4), 0.0, scale=1e-70, rng=0)
+    run = exact.two_layer(cost, start, [1.0, 1e3, 3e4, 1e5])
+    assert largest(run.end_to_end[-1], np.diag([3.0, 2.0, 0.0, 0.0])) < 1e-12
+    third = exact.two_layer(cost, start, [3e3]).end_to_end[0]  # modes 2 and 3 compete at rates 2 and 1.999
+    assert np.abs(third[2, :3]).max() > 1e-4
+    zero = exact.two_layer(cost, [np.zeros((2, 4)), np.zeros((4, 2))], [0.0, 1e3])
+    assert not zero.end_to_end.any()
+
+
+def test_rank_of_the_start_is_kept():
+    rng = np.random.default_rng(4)
+    U, V = (np.linalg.qr(rng.standard_normal((4, 2)))[0] for _ in range(2))
+    start = dln.inits.balanced(1e-3 * U @ V.T, 2, widths=(4, 4, 4), rng=rng)
+    run = exact.two_layer(dln.costs.FullyObserved(P.target(4, (3.0, 2.0, 1.0), rng)), start, [0.0, 15.0])
+    assert run.singular_values[-1, 2] < 1e-8
+
+
+def test_two_layers_one_after_the_other():
+    rng = np.random.default_rng(6)
+    cost = dln.costs.FullyObserved(rng.standard_normal((4, 3)))
+    start = dln.inits.lambda_balanced((3, 2, 4), 0.4, scale=1e-2, rng=rng)
+    first = exact.two_layer(cost, start, [2.5])
+    second = exact.two_layer(cost, [W[0] for W in first.weights], [4.0])
+    assert_same(second, exact.two_layer(cost, start, [6.5]), tol=1e-11)
+
+
+# The Gram equation
+
+
+@pytest.mark.parametrize("weight_decay", [0.0, 0.1])
+@pytest.mark.parametrize("kind", range(7))
+def test_gram_solves_its_equation_whatever_the_cost_and_width(kind, weight_decay):
+    """M' = KM + MK - 2 wd M, integrated in M itself by an independent code."""
+    rng = np.random.default_rng(kind)
+    cost, (n_0, n_L) = P.random_costs(3, 4, rng)[kind], (4, 3)
+    start = [0.4 * W for W in P.small_start((n_0, 11, n_L), 1.0, rng)]
+    t = np.array([0.0, 0.7, 2.0])
+
+    def velocity(_, m):
+        M = m.reshape(7, 7)
+        G = cost.gradient(M[n_0:, :n_0])
+        K = np.block([[np.zeros((n_0, n_0)), -G.T], [-G, np.zeros((n_L, n_L))]])
+        return (K @ M + M @ K - 2 * weight_decay * M).ravel()
+
+    Q = np.vstack([start[0].T, start[1]])
+    M = solve_ivp(velocity, (0, 2.0), (Q @ Q.T).ravel(), "DOP853", t, rtol=1e-12, atol=1e-14).y.T.reshape(
+        3, 7, 7
+    )
+    run = exact.gram(cost, start, t, weight_decay=weight_decay)
+    Q = np.concatenate([np.swapaxes(run.weights[0], 1, 2), run.weights[1]], axis=1)
+    assert largest(Q @ np.swapaxes(Q, 1, 2), M) < 1e-10
+    assert_same(run, integrated(cost, start, t, weight_decay))
+    assert run.state_size == 49
+    assert run.form == "gram"
+    assert (
+        largest(
+            run.weights_at(1.1)[0], integrated(cost, start, np.array([0.0, 1.1]), weight_decay).weights[0][-1]
+        )
+        < 1e-10
+    )
+
+
+# Modes
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3, 4, 6])
+def test_balanced_modes_are_the_flow(depth):
+    rng = np.random.default_rng(depth)
+    widths = (5, *[6] * (depth - 1), 4)
+    for s, u in (
+        ([2.0, 1.0, 0.5, 0.25], [0.3, 0.4, 0.5, 0.6]),
+        ([1.0, 1.0, 1.0, 0.5], [0.3, 0.4, 0.5, 1.4]),  # equal singular values, overshoot
+        ([2.0, 1.0], [0.3, 0.4, 0.5, 0.6]),  # modes that the target lacks die
+        ([2.0, 1.0, 0.5, 0.25], [0.3, 0.4, 0.5, 0.0]),  # a mode that the start lacks
+    ):
+        target, start = aligned(widths, np.array(s), np.tile(u, (depth, 1)), rng)
+        cost, t = 1.3 * dln.costs.FullyObserved(target), np.linspace(0.0, 12.0, 7)
+        run, flow = exact.modes(cost, start, t), integrated(cost, start, t, method="radau13")
+        assert_same(run, flow, tol=2e-11)
+        assert largest(run.at(5.5), flow.at(5.5)) < 2e-11
+        assert run.balancedness().max() < 1e-14
+
+
+def test_unbalanced_modes_of_two_layers():
+    rng = np.random.default_rng(0)
+    sizes = np.array([[0.1, 0.2, 0.3, 1e-3], [0.5, -0.1, 0.7, 2.0]])
+    for s in ([2.0, 1.0, 0.5, 0.3], [1.0, 1.0, 0.5, 0.5], [2.0, 1.0]):
+        target, start = aligned((4, 5, 4), np.array(s), sizes, rng)
+        cost, t = dln.costs.FullyObserved(target), np.append(0.0, np.geomspace(1e-3, 60.0, 9))
+        assert_same(exact.modes(cost, start, t), integrated(cost, start, t))
+
+
+@pytest.mark.parametrize("weight_decay", [0.2, 1.0, 1.5])
+def test_modes_with_weight_decay(weight_decay):
+    rng = np.random.default_rng(7)
+    sizes = np.array([[0.3, 0.4, -0.5], [0.3, 0.4, 0.5]])
+    target, start = aligned((4, 6, 3), np.array([2.0, 1.0, 0.7]), sizes, rng)
+    start[0] = start[0] + 0.5 * np.outer(
+        *(np.linalg.svd(W)[i][j] for W, i, j in ((start[1], 2, 4), (target, 2, 3)))
+    )
+    cost, t = 1.3 * dln.costs.FullyObserved(target), np.linspace(0.0, 6.0, 7)
+    assert_same(
+        exact.modes(cost, start, t, weight_decay=weight_decay), integrated(cost, start, t, weight_decay)
+    )
+
+
+def test_riccati_and_modes_agree_where_both_hold():
+    rng = np.random.default_rng(8)
+    target, start = aligned((4, 3, 5), np.array([2.0, 1.0, 0.5]), np.tile([1e-9, 1e-6, 1e-3], (2, 1)), rng)
+    cost, t = dln.costs.FullyObserved(target), np.linspace(0.0, 80.0, 9)
+    one, other = exact.modes(cost, start, t), exact.two_layer(cost, start, t)
+    assert largest(one.end_to_end, other.end_to_end) < 1e-9  # 1e-16/1e-9 of the slowest start is rounding
+
+
+# Trajectories
+
+
+def runs():
+    target = np.diag([4.0, 2.0, 1.0])
+    cost = dln.costs.FullyObserved(target)
+    t = {2: np.linspace(0.0, 60.0, 4), 3: np.linspace(0.0, 800.0, 3)}
+    yield exact.modes(cost, dln.inits.aligned(target, 2, scale=1e-8), t[2]), [0, 1, 2, 3]
+    yield exact.modes(cost, dln.inits.aligned(target, 3, scale=1e-6), t[3]), [0, 1, 2, 3]
+    yield exact.two_layer(cost, dln.inits.lambda_balanced((3, 2, 3), 0.0, scale=1e-8, rng=0), t[2]), [0, 1, 2]
+    yield exact.gram(cost, dln.inits.lambda_balanced((3, 2, 3), 0.0, scale=1e-8, rng=0), t[2]), [0, 1, 2]
+
+
+def test_saddles_are_found_between_few_saved_times():
+    for run, ranks in runs():
+        flow = dln.gradient_flow(run.cost_function, run.start, (0.0, run.t[-1]), rtol=1e-9)
+        found, expected = dln.find_saddles(run), dln.find_saddles(flow)
+        assert [saddle.rank for saddle in found] == ranks == [saddle.rank for saddle in expected]
+        for saddle, other in zip(found, expected, strict=True):
+            assert saddle.kind == other.kind
+            assert saddle.start == pytest.approx(other.start, rel=1e-3)
+            assert saddle.stop == pytest.approx(other.stop, rel=1e-3)
+            assert saddle.cost == pytest.approx(other.cost, abs=1e-4)
+
+
+def test_plot_and_record():
+    run = next(iter(runs()))[0]
+    axes = run.plot()
+    assert len(axes.lines) == 3
+    assert run.success
+    assert run.form_error == 0.0
+    assert run.method == "modes"
+    assert "60" in repr(run)
+    with pytest.raises(ValueError, match="must lie in"):
+        run.at(61.0)
+    one = exact.modes(run.cost_function, run.start, 3.0)
+    assert one.end_to_end.shape == (1, 3, 3)
+    assert largest(one.end_to_end[0], run.at(3.0)) == 0.0
+
+
+# Refusals
+
+EYE = np.eye(2)
+COST = dln.costs.FullyObserved(EYE)
+HALVES = [0.5 * EYE, 0.5 * EYE]
+MASKED = dln.costs.MatrixCompletion(EYE, [[1, 1], [0, 1]])
+DATA = dln.costs.SquareLoss([[1.0, 2.0, 0.0], [0.0, 1.0, 1.0]], np.ones((2, 3)))
+
+
+@pytest.mark.parametrize(
+    ("call", "says"),
+    [
+        (lambda: exact.linear(COST, HALVES, 1.0), "`weights` must be one layer, got 2"),
+        (lambda: exact.linear(dln.costs.CrossEntropy(EYE, [0, 1]), [EYE], 1.0), "`cost` must be quadratic"),
+        (lambda: exact.two_layer(COST, [EYE], 1.0), "`weights` must be two layers, got 1"),
+        (lambda: exact.two_layer(MASKED, HALVES, 1.0), "`cost` must be FullyObserved"),
+        (lambda: exact.two_layer(DATA, HALVES, 1.0), "dln.gradient_flow"),
+        (
+            lambda: exact.two_layer(COST, [[[1.0, 0.0], [0.0, 0.5]], EYE], 1.0),
+            "`weights` must have W_2^T W_2",
+        ),
+        (lambda: exact.two_layer(COST, [0.5 * EYE, EYE], 1.0, weight_decay=0.1), "`weight_decay` must be 0"),
+        (lambda: exact.gram(COST, [EYE], 1.0), "`weights` must be two layers"),
+        (lambda: exact.modes(COST, [[[1.0, 2.0], [0.0, 1.0]], EYE], 1.0), "`weights` must be diagonal"),
+        (lambda: exact.modes(COST, [EYE, EYE, EYE], 1.0, weight_decay=0.1), "`weight_decay` must be 0"),
+        (lambda: exact.modes(COST, [1e-150 * EYE, 1e-151 * EYE, 1e-150 * EYE], 1.0), "`weights` must"),
+        (lambda: exact.modes(MASKED, HALVES, 1.0), "`cost` must be FullyObserved"),
+        (lambda: exact.modes(COST, HALVES, [1.0, 0.5]), "`t` must increase strictly from 0 on"),
+        (lambda: exact.modes(COST, HALVES, -1.0), "`t` must increase strictly from 0 on"),
+        (lambda: exact.modes(COST, HALVES, [[1.0]]), "`t` must have one axis"),
+        (lambda: exact.modes(COST, HALVES, np.inf), "`t` must be finite"),
+        (
+            lambda: exact.modes(COST, HALVES, 1.0, weight_decay=-1.0),
+            "`weight_decay` must be zero or positive",
+        ),
+    ],
+)
+def test_refusals(call, says):
+    with pytest.raises(ValueError, match=r"(?s)must .+\. [A-Z]") as caught:
+        call()
+    assert says in str(caught.value)
