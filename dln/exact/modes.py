@@ -15,13 +15,12 @@ from ..typing import Array, ArrayLike, Layers
 from .linear import linear
 from .mode import mode
 from .path import path, squared_distance, times
-from .scalar import two_weights
+from .scalar import scalar
 
 __all__ = ["modes"]
 
 TOLERANCE, EQUAL = 1e-12, 1e-13  # of alignment and of balance, relative to the layers
 LEAST = 1e-300  # product of layers that is not lost to underflow
-EPS = float(np.finfo(float).eps)
 
 
 def modes(cost: Cost, weights: Layers, t: ArrayLike, *, weight_decay: float = 0.0) -> Trajectory:
@@ -31,14 +30,14 @@ def modes(cost: Cost, weights: Layers, t: ArrayLike, *, weight_decay: float = 0.
 
     .. math:: \dot w_{l,i} = (s_i - \prod_m w_{m,i}) \prod_{m \ne l} w_{m,i} ,
 
-    a balanced mode (all |w_{l,i}| equal) follows `dln.exact.mode`, any mode of two layers a hyperbolic law.
+    a balanced mode (all :math:`|w_{l,i}|` equal) follows `dln.exact.mode`, any other `dln.exact.scalar`.
 
     Parameters
     ----------
     cost : Cost
         FullyObserved, or SquareLoss with whitened inputs.
     weights : sequence of array_like
-        An aligned start, such as `dln.inits.aligned` gives. What belongs to no mode does not move.
+        An aligned start, such as `dln.inits.aligned` gives, balanced or not. What belongs to no mode does not move.
     t : array_like
         Increasing times >= 0.
     weight_decay : float
@@ -92,38 +91,22 @@ def modes(cost: Cost, weights: Layers, t: ArrayLike, *, weight_decay: float = 0.
 
 def _sizes(w: Array, s: Array, t: Array, decay: float) -> Array:
     """Layers of every mode, (L, k) at the start, (L, T, k) at times."""
-    L, magnitude = len(w), np.abs(w).max(axis=0)
-    level = _level(w)
+    L, size = len(w), np.abs(w).max(axis=0)
+    level = np.abs(np.abs(w) - size).max(axis=0) <= EQUAL * size
     if decay > 0 and (L > 2 or not level.all()):
         raise ValueError(
             f"`weight_decay` must be 0 unless two layers are balanced, got {decay:g} at depth {L}. "
             "Take dln.gradient_flow."
         )
+    level &= size**L > LEAST  # a product that underflows is left to the general law
     result = np.empty((L, len(t), w.shape[1]))
     for i in range(w.shape[1]):
         if level[i]:
-            sign = np.prod(np.sign(w[:, i]))
-            a0 = magnitude[i] ** L
-            if a0 < LEAST and magnitude[i] > 0:
-                raise ValueError(
-                    f"`weights` must have products that float64 can hold, got layers of size {magnitude[i]:g}. "
-                    "Start from larger ones."
-                )
-            a = mode(t, a0, sign * s[i] - decay, L)
+            a = mode(t, size[i] ** L, np.prod(np.sign(w[:, i])) * s[i] - decay, L)
             result[:, :, i] = np.sign(w[:, i])[:, None] * a ** (1 / L)
-        elif L == 2:
-            result[:, :, i] = two_weights(t, w[0, i], w[1, i], s[i])
         else:
-            raise ValueError(
-                "`weights` must be balanced at depth 3 and more, got unequal sizes. Take dln.gradient_flow."
-            )
+            result[:, :, i] = scalar(t, w[:, i], s[i]).T
     return result
-
-
-def _level(w: Array) -> Array:
-    """Which modes are balanced."""
-    magnitude = np.abs(w).max(axis=0)
-    return np.abs(np.abs(w) - magnitude).max(axis=0) <= EQUAL * magnitude
 
 
 class _Chains(NamedTuple):
@@ -136,12 +119,10 @@ class _Chains(NamedTuple):
 
 
 def _chains(weights: tuple[Array, ...], target: Array) -> _Chains:
-    """The modes of an aligned network; sizes that are rounding count only where they fit."""
-    U, s, V = _paired(weights, target)
-    for noise in (0.0, 4 * max(max(W.shape) for W in weights) * EPS):
-        chains = _followed(weights, U, s, V, noise)
-        if _fit(weights, target, chains) and (noise > 0 or len(weights) == 2 or _level(chains.sizes).all()):
-            return chains
+    """The modes of an aligned network."""
+    chains = _followed(weights, *_paired(weights, target))
+    if _fit(weights, target, chains):
+        return chains
     raise ValueError(
         "`weights` must be diagonal in the singular vectors of the target, got layers that mix them. "
         "Start from dln.inits.aligned, or take dln.gradient_flow."
@@ -172,11 +153,11 @@ def _scaled(H: Array) -> Array:
     return H / max(float(np.abs(H).max()), 1e-300)
 
 
-def _followed(weights: tuple[Array, ...], U: Array, s: Array, V: Array, noise: float) -> _Chains:
+def _followed(weights: tuple[Array, ...], U: Array, s: Array, V: Array) -> _Chains:
     """Every mode followed through the layers, forward until a layer is zero on it, and backward to there."""
     L, modes = len(weights), np.arange(len(s))
-    ahead, passed = _passed(weights[:-1], V, noise)
-    back, returned = _passed([W.T for W in weights[:0:-1]], U, noise)
+    ahead, passed = _passed(weights[:-1], V)
+    back, returned = _passed([W.T for W in weights[:0:-1]], U)
     back, returned = back[::-1], np.vstack([np.zeros(len(s)), returned[::-1]])  # b_1 .. b_L, w_1 .. w_L
     zero = np.where((passed == 0).any(axis=0), np.argmin(passed != 0, axis=0), L - 1) if L > 1 else 0 * modes
     w = np.vstack([passed, np.einsum("ji,ji->i", U, weights[-1] @ ahead[-1])])
@@ -194,7 +175,7 @@ def _followed(weights: tuple[Array, ...], U: Array, s: Array, V: Array, noise: f
     return _Chains(w, s[kept], bases, rest)
 
 
-def _passed(matrices: Sequence[Array], B: Array, noise: float) -> tuple[list[Array], Array]:
+def _passed(matrices: Sequence[Array], B: Array) -> tuple[list[Array], Array]:
     """Orthonormal directions passed through matrices, and their sizes; both are zero from where a matrix is zero on.
 
     The larger ones first, each orthogonal to those before: otherwise the larger modes would grow in the smaller ones.
@@ -206,9 +187,8 @@ def _passed(matrices: Sequence[Array], B: Array, noise: float) -> tuple[list[Arr
         Q, R = np.linalg.qr(X[:, order])
         frames.append(np.zeros((len(W), k)))
         diagonal = np.diagonal(R)
-        there = np.abs(diagonal) > noise * np.linalg.norm(W)
-        size[order[: len(diagonal)]] = np.abs(diagonal) * there
-        frames[-1][:, order[: len(diagonal)]] = Q * np.where(there, np.sign(diagonal), 0.0)
+        size[order[: len(diagonal)]] = np.abs(diagonal)
+        frames[-1][:, order[: len(diagonal)]] = Q * np.sign(diagonal)
     return frames, sizes
 
 

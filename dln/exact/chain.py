@@ -1,0 +1,314 @@
+r"""One scalar network with unbalanced weights: time by quadrature, and its inverse.
+
+Let x be the smallest weight, with the sign of the product a of all, and d_l = w_l^2 - x^2, which are conserved. Then
+
+.. math:: \dot x = (s - a)\,b, \qquad a = x\,b, \qquad b = \prod_l \sqrt{x^2 + d_l} .
+
+With m^2 the smallest d_l and x = m sinh z (x = +-exp(+-z) where m = 0), every square root is analytic for
+|Im z| < pi/2, however different the d_l are, and z' = (s - a) beta, beta one root less than b. Near a fixed point
+the logarithm of the distance takes the place of z. So panels of length 1 with 13 Gauss nodes are right to rounding.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from ..typing import Array
+from .mode import NODES, WEIGHTS
+
+__all__ = ["Chain", "chain"]
+
+LAST = 40.0  # -ln of the distance to the fixed point from which on the approach is exponential
+FAR, NEGLIGIBLE = 1e9, 1e-17  # x against roots, and a against s, from where on the law is a power
+CLOSE = 1e-2  # distance to the fixed point below which it is found from s - a rather than from z
+ROUNDS, ENOUGH = 60, 1e-15  # of Newton's method
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Weights and their invariants; the force s is made positive by the sign of the least weight."""
+
+    start: Array
+    force: float
+
+    @cached_property
+    def least(self) -> int:
+        return int(np.argmin(np.abs(self.start)))
+
+    @property
+    def turn(self) -> float:
+        return -1.0 if self.force < 0 else 1.0
+
+    @cached_property
+    def signs(self) -> Array:
+        """Signs of the weights; that of the least is the one between it and x."""
+        signs = np.where(self.start < 0, -1.0, 1.0)
+        signs[self.least] = 1.0
+        signs[self.least] = self.turn * np.prod(signs)
+        return signs
+
+    @property
+    def s(self) -> float:
+        return abs(self.force)
+
+    @cached_property
+    def x(self) -> float:
+        return float(self.signs[self.least] * self.start[self.least])
+
+    @cached_property
+    def product(self) -> float:
+        return float(self.turn * np.prod(self.start))
+
+    @cached_property
+    def roots(self) -> Array:
+        """Square roots of d_l of all weights but the least, shape (L - 1, 1)."""
+        sizes = np.delete(np.abs(self.start), self.least)
+        return (np.sqrt(sizes - abs(self.x)) * np.sqrt(sizes + abs(self.x)))[:, None]
+
+    @cached_property
+    def m(self) -> float:
+        return float(self.roots.min())
+
+    @cached_property
+    def others(self) -> Array:
+        """The roots without the smallest one, which z has taken."""
+        return np.delete(self.roots, int(np.argmin(self.roots)), axis=0)
+
+    @property
+    def side(self) -> float:
+        return 1.0 if self.x > 0 else -1.0
+
+    def x_at(self, z: Array) -> Array:
+        return np.asarray(self.m * np.sinh(z) if self.m > 0 else self.side * np.exp(self.side * z))
+
+    def z_at(self, x: Array) -> Array:
+        return np.asarray(np.arcsinh(x / self.m) if self.m > 0 else self.side * np.log(np.abs(x)))
+
+    def x_of(self, product: Array) -> Array:
+        """x at which the product has a value: Newton's method for a convex function of ln|x|."""
+        goal = np.log(np.where(product == 0, 1.0, np.abs(product)))
+        u = goal / len(self.start)
+        for _ in range(ROUNDS):
+            sizes = np.hypot(np.exp(u), self.roots)
+            step = (u + np.log(sizes).sum(axis=0) - goal) / (1 + ((np.exp(u) / sizes) ** 2).sum(axis=0))
+            u = u - step
+            if not (np.abs(step) > ENOUGH * np.maximum(1.0, np.abs(u))).any():
+                break
+        return np.sign(product) * np.exp(u)
+
+    def at(self, x: Array) -> Array:
+        """All weights at x, shape (T, L)."""
+        return np.insert(np.hypot(x, self.roots), self.least, x, axis=0).T * self.signs
+
+
+def chain(start: Array, force: float, *, free: bool = False) -> Chain | None:
+    """The network under the force s - a or, where `free`, s alone, as near the origin; None if it stands still."""
+    w = Weights(start, force)
+    if (w.x == 0 and w.m == 0) or (w.s == 0 if free else w.s == w.product):
+        return None
+    return Drift(w, free) if free or (w.m == 0 and (w.x < 0 or w.s == 0)) else Approach(w)
+
+
+@dataclass(frozen=True)
+class Chain(ABC):
+    """A network that moves, and its coordinate p, which grows on the way."""
+
+    w: Weights
+
+    @property
+    @abstractmethod
+    def limit(self) -> float:
+        """Where the product goes."""
+
+    @property
+    @abstractmethod
+    def ends(self) -> tuple[float, float]:
+        """p at the start, and from where on dt/dp = constant * exp(growth * p)."""
+
+    @property
+    @abstractmethod
+    def growth(self) -> float: ...
+
+    @abstractmethod
+    def z_of(self, p: Array) -> Array: ...
+
+    @abstractmethod
+    def p_of(self, x: Array, rest: Array) -> Array:
+        """p at x, where `rest` is s - a."""
+
+    @abstractmethod
+    def rate(self, p: Array) -> Array:
+        """dt/dp, p of shape (n,)."""
+
+    @cached_property
+    def table(self) -> tuple[Array, Array, float]:
+        """Ends of the panels, the times there, and dt/dp at the last of them."""
+        first, last = self.ends
+        edges = np.concatenate([[first], np.arange(np.floor(first) + 1, last), [max(first, last)]])
+        times = np.append(0.0, np.cumsum(self._integral(edges[:-1], np.diff(edges))))
+        return edges, times, float(self.rate(edges[-1:])[0])
+
+    def _integral(self, p: Array, width: Array) -> Array:
+        nodes = p[:, None] + width[:, None] * (0.5 + 0.5 * NODES)
+        return width * (self.rate(nodes.ravel()).reshape(nodes.shape) @ (0.5 * WEIGHTS))
+
+    def time(self, p: Array) -> Array:
+        edges, times, last = self.table
+        panel = np.clip(np.searchsorted(edges, p, side="right") - 1, 0, len(edges) - 2)
+        inside = times[panel] + self._integral(edges[panel], np.minimum(p, edges[-1]) - edges[panel])
+        ahead = np.maximum(p - edges[-1], 0.0)
+        return inside + last * (np.expm1(self.growth * ahead) / self.growth if self.growth else ahead)
+
+    def p_after(self, t: Array) -> Array:
+        """p at times >= 0; NaN from a blow-up on."""
+        edges, times, last = self.table
+        late = np.maximum(t - times[-1], 0.0) / last
+        ahead = np.log1p(self.growth * late) / self.growth if self.growth else late
+        panel = np.clip(np.searchsorted(times, t, side="right") - 1, 0, len(edges) - 2)
+        low, high, goal = edges[panel], edges[panel + 1], np.minimum(t, times[-1]) - times[panel]
+        p = low.copy()
+        for _ in range(ROUNDS):
+            step = (self._integral(low, p - low) - goal) / self.rate(p)
+            before, p = p, np.clip(p - step, low, high)
+            if not (np.abs(p - before) > ENOUGH * np.maximum(1.0, np.abs(p))).any():
+                break
+        return p + ahead
+
+    def weights(self, t: Array) -> Array:
+        """Weights at times t >= 0, shape (T, L)."""
+        found = self.w.at(self.w.x_at(self.z_of(self.p_after(t))))
+        return np.where(t[:, None] == 0, self.w.start, found)
+
+    @property
+    def blow_up(self) -> float:
+        """Time at which p is infinite."""
+        _, times, last = self.table
+        return float(times[-1]) - last / self.growth if self.growth < 0 else np.inf
+
+    def arrival(self, product: Array) -> Array:
+        """Time at which the product has a value: inf for its limit, NaN where it never has it."""
+        value, start = self.w.turn * product, self.w.product
+        ahead = np.sign(value - start) * np.sign(self.limit - start) > 0
+        ahead &= np.sign(self.limit - value) * np.sign(self.limit - start) > 0
+        t = np.where(value == self.limit, np.inf, np.where(value == start, 0.0, np.nan))
+        if ahead.any():
+            x, rest = self.w.x_of(value[ahead]), self.w.s - value[ahead]
+            t[ahead] = self.time(self.p_of(x, rest))
+        return t
+
+
+@dataclass(frozen=True)
+class Approach(Chain):
+    """The way to a fixed point e: p = 1 - |e - z| up to 0, then -ln|e - z|."""
+
+    growth = 0.0
+
+    @property
+    def limit(self) -> float:
+        return self.w.s
+
+    @cached_property
+    def end(self) -> float:
+        return float(self.w.z_at(self.w.x_of(np.array([self.w.s])))[0])
+
+    @cached_property
+    def heading(self) -> float:
+        return 1.0 if self.w.product < self.w.s else -1.0
+
+    @cached_property
+    def ends(self) -> tuple[float, float]:
+        rest = self.w.s - self.w.product
+        return float(self.p_of(np.array([self.w.x]), np.array([rest]))[0]), LAST
+
+    def z_of(self, p: Array) -> Array:
+        return self.end - self.heading * self._distance(p)
+
+    def _distance(self, p: Array) -> Array:
+        return np.where(p < 0, 1 - p, np.exp(-np.maximum(p, 0.0)))
+
+    def p_of(self, x: Array, rest: Array) -> Array:
+        distance = np.abs(self.end - self.w.z_at(x))
+        for _ in range(8):  # a fixed point of rest = slope * distance, which contracts by the distance
+            distance = np.where(distance < CLOSE, np.abs(rest) / self._slope(distance), distance)
+        return np.where(distance > 1, 1 - distance, -np.log(distance))
+
+    def rate(self, p: Array) -> Array:
+        x, near = self.w.x_at(self.z_of(p)), self._distance(np.maximum(p, 0.0))
+        rest = np.abs(self.w.s - x * np.prod(np.hypot(x, self.w.roots), axis=0))
+        return 1 / (np.where(p < 0, rest, self._slope(near)) * np.prod(np.hypot(x, self.w.others), axis=0))
+
+    def _slope(self, distance: Array) -> Array:
+        """(s - a) / (e - z), the difference of two products term by term."""
+        w, half = self.w, self.heading * distance / 2
+        end = np.array([self.end])
+        x, x_end = w.x_at(end - 2 * half), w.x_at(end)
+        if w.m > 0:
+            gap = (
+                w.m
+                * np.cosh(end - half)
+                * np.where(half == 0, 1.0, np.sinh(half) / np.where(half == 0, 1.0, half))
+            )
+        else:
+            gap = x_end * np.where(half == 0, 1.0, -np.expm1(-2 * half) / np.where(half == 0, 1.0, 2 * half))
+        before, after = x * (x + x_end), np.prod(np.hypot(x_end, w.roots))
+        total = np.full_like(x, after)
+        for root in w.roots[:, 0]:
+            size, size_end = np.hypot(x, root), np.hypot(x_end, root)
+            after = after / size_end
+            total += before * after / (size + size_end)
+            before = before * size
+        return gap * total
+
+
+@dataclass(frozen=True)
+class Drift(Chain):
+    """The way of z to infinity, p = |z - z_0|: x grows beyond bounds, or dies with another weight of the same size."""
+
+    free: bool
+
+    @property
+    def dies(self) -> bool:
+        return self.w.m == 0 and (self.w.x < 0 or self.w.s == 0)
+
+    @property
+    def limit(self) -> float:
+        return 0.0 if self.dies else np.inf
+
+    @cached_property
+    def heading(self) -> float:
+        return -1.0 if self.dies and self.w.x > 0 else 1.0
+
+    @property
+    def growth(self) -> float:
+        if not self.dies:
+            return -float(len(self.w.others))
+        power = float(np.sum(self.w.others == 0))
+        return power if self.w.s > 0 else 2 * power + 2
+
+    @cached_property
+    def ends(self) -> tuple[float, float]:
+        w, size = self.w, abs(self.w.x)
+        if self.dies:
+            sizes = [size, *(w.others[w.others > 0] / FAR)]
+            if w.s > 0 and not self.free:
+                sizes.append(float(w.x_of(np.array([NEGLIGIBLE * w.s]))[0]))
+            far = np.copysign(min(sizes), w.x)
+        else:
+            far = FAR * w.roots.max() if w.roots.max() > 0 else size
+        p = self.heading * float(w.z_at(np.array(far)) - w.z_at(np.array(w.x)))
+        return 0.0, max(p, 0.0)
+
+    def z_of(self, p: Array) -> Array:
+        return self.w.z_at(np.array(self.w.x)) + self.heading * p
+
+    def p_of(self, x: Array, rest: Array) -> Array:
+        return self.heading * (self.w.z_at(x) - self.w.z_at(np.array(self.w.x)))
+
+    def rate(self, p: Array) -> Array:
+        x = self.w.x_at(self.z_of(p))
+        force = self.w.s if self.free else np.abs(self.w.s - x * np.prod(np.hypot(x, self.w.roots), axis=0))
+        return 1 / (force * np.prod(np.hypot(x, self.w.others), axis=0))
