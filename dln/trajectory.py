@@ -369,6 +369,13 @@ def _assembled(arrays: Mapping[str, Any], header: dict[str, Any], cost: Cost | N
     extrema = np.array(arrays["extrema"], dtype=np.float64)
     if extrema.ndim != 2 or extrema.shape[1] != 3:
         raise ValueError("extrema must have three columns")
+    onward: Continue | None
+    if header["form"] == "exact":
+        from . import exact
+
+        onward = exact.continuation(header["method"], cost, layers["start"], header["weight_decay"])
+    else:
+        onward = continuation(cost, header["weight_decay"], header["method"], header["stats"])
     return Trajectory(
         t=t,
         end_to_end=end_to_end,
@@ -377,6 +384,6 @@ def _assembled(arrays: Mapping[str, Any], header: dict[str, Any], cost: Cost | N
         cost_function=cost,
         extrema=extrema,
         measured=arrays.get("measured"),
-        continue_from=continuation(cost, header["weight_decay"], header["method"], header["stats"]),
+        continue_from=onward,
         **header,
     )

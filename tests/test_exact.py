@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mpmath as mp
 import numpy as np
 import problems as P
 import pytest
@@ -321,6 +322,112 @@ def test_plot_and_record():
     one = exact.modes(run.cost_function, run.start, 3.0)
     assert one.end_to_end.shape == (1, 3, 3)
     assert largest(one.end_to_end[0], run.at(3.0)) == 0.0
+
+
+def test_saved_and_loaded_it_is_still_exact(tmp_path):
+    rng = np.random.default_rng(0)
+    cost, t = dln.costs.FullyObserved(np.diag([2.0, 1.0])), [0.0, 9.0]
+    data = dln.costs.SquareLoss(rng.standard_normal((2, 5)), rng.standard_normal((2, 5)))
+    balanced = dln.inits.lambda_balanced((2, 2, 2), 0.3, scale=0.1, rng=rng)
+    for run in (
+        exact.linear(data, [np.eye(2)], t, weight_decay=0.1),
+        exact.two_layer(cost, balanced, t),
+        exact.modes(cost, dln.inits.aligned(cost.target, 3, scale=0.01), t),
+        exact.gram(cost, dln.inits.gaussian((2, 9, 2), std=0.1, rng=0), t),
+        exact.origin(-np.diag([2.0, 1.0]), balanced, t),
+    ):
+        run.save(tmp_path / "run")
+        custom = run.cost_function if isinstance(run.cost_function, dln.costs.Custom) else None
+        loaded = dln.Trajectory.load(tmp_path / "run.npz", cost=custom)
+        assert (
+            largest(loaded.at(4.0) / np.abs(run.at(4.0)).max(), run.at(4.0) / np.abs(run.at(4.0)).max())
+            < 1e-11
+        )
+        assert loaded.form == run.form
+
+
+# The flow at the origin
+
+
+def linear_cost(G):
+    return dln.costs.Custom(lambda A: np.sum(G * A), lambda A: G.copy())
+
+
+def test_two_layers_leave_the_origin_exponentially():
+    rng = np.random.default_rng(1)
+    G = rng.standard_normal((3, 4))
+    start = [rng.standard_normal((5, 4)), rng.standard_normal((3, 5))]
+    t = [0.0, 1e-9, 0.5, 3.0]
+    run = exact.origin(G, start, t)
+    K = np.block([[np.zeros((4, 4)), -G.T], [-G, np.zeros((3, 3))]])
+    for i, time in enumerate(t):
+        Q = expm(K * time) @ np.vstack([start[0].T, start[1]])
+        assert largest(run.weights[0][i], Q[:4].T) < 1e-12 * np.abs(Q).max()
+        assert largest(run.weights[1][i], Q[4:]) < 1e-12 * np.abs(Q).max()
+    assert largest(run.weights[0][1] - start[0], -1e-9 * start[1].T @ G) < 1e-15
+    assert_same(exact.origin(G, [G], [2.0]), dln.gradient_flow(linear_cost(G), [G], (0.0, 2.0), t_eval=[2.0]))
+
+
+@pytest.mark.parametrize("depth", [3, 4, 5])
+def test_aligned_modes_leave_the_origin(depth):
+    rng = np.random.default_rng(depth)
+    sizes = np.array([[0.2, -0.1, 0.3], *[[0.2, 0.3, 0.4]] * (depth - 2), [0.2, 0.5, 0.0]])
+    target, start = aligned((4, *[5] * (depth - 1), 3), np.array([2.0, 1.0, 0.5]), sizes, rng)
+    end = min(exact.blow_up_time(w, s) for w, s in zip(sizes.T, [2.0, 1.0, 0.5], strict=True))
+    t = end * np.array([0.0, 0.3, 0.7, 0.95])
+    run = exact.origin(-target, start, t)
+    flow = dln.gradient_flow(linear_cost(-target), start, (0.0, t[-1]), t_eval=t, rtol=TIGHT)
+    size = np.abs(flow.end_to_end[-1]).max()
+    assert largest(run.end_to_end, flow.end_to_end) < 1e-9 * size
+    assert largest(run.weights[1], flow.weights[1]) < 1e-10
+    ray = aligned((2, *[2] * (depth - 1), 2), np.array([2.0]), np.full((depth, 1), 0.2), rng)
+    run = exact.origin(-ray[0], ray[1], t)
+    c = (0.2 ** (2 - depth) - (depth - 2) * 2.0 * t) ** (-1 / (depth - 2))  # c' = s c^(L-1)
+    assert np.allclose(np.linalg.norm(run.weights[0], 2, axis=(1, 2)), c, rtol=1e-12)
+
+
+def test_three_weights_leave_the_origin_as_jacobi_functions():
+    for w, s in (
+        ([0.1, 0.2, 0.3], 2.0),
+        ([-0.1, 0.2, 0.3], 2.0),
+        ([-0.01, 1e-5, 3.0], 1.0),
+        ([0.0, 1.0, 1e3], 0.7),
+    ):
+        least, *_ = sorted(w, key=abs)
+        others = sorted(abs(x) for x in w if x != least)
+        least = least if np.prod(w) != 0 else 0.0
+        if np.prod(np.delete(w, int(np.argmin(np.abs(w))))) < 0:
+            least = -least
+        with mp.workdps(30):
+            d_2, d_3 = (mp.mpf(x) ** 2 - mp.mpf(least) ** 2 for x in others)
+            m = 1 - d_2 / d_3
+            z_0 = mp.ellipf(mp.atan(least / mp.sqrt(d_2)), m)
+            T = (mp.ellipk(m) - z_0) / (mp.sqrt(d_3) * s)
+            for share in (0.1, 0.6, 0.99):
+                z = mp.sqrt(d_3) * s * mp.mpf(float(share * T)) + z_0
+                sc, nc = mp.ellipfun("sc", z, m=m), mp.ellipfun("nc", z, m=m)
+                expected = [mp.sqrt(d_2) * sc, mp.sqrt(d_2) * nc, mp.sqrt(d_3) * mp.ellipfun("dc", z, m=m)]
+                run = exact.origin([[-s]], [[[x]] for x in w], [float(share * T)])
+                found = sorted(abs(float(W[0, 0, 0])) for W in run.weights)
+                assert np.allclose(found, sorted(abs(float(x)) for x in expected), rtol=1e-12, atol=0)
+
+
+def test_the_flow_at_the_origin_ends():
+    start = [[[0.1]], [[0.1]], [[0.1]]]
+    with pytest.raises(ValueError, match="`t` must be before the end of the flow at 5, got 6"):
+        exact.origin([[-2.0]], start, 6.0)
+    with pytest.raises(ValueError, match="`t` must be before the end"):
+        exact.origin([[-2.0]], start[:2], 200.0)
+    with pytest.raises(ValueError, match="`gradient` must have shape"):
+        exact.origin([[-2.0, 1.0]], start, 1.0)
+    with pytest.raises(ValueError, match="`weights` must be diagonal"):
+        exact.origin(-EYE, [[[1.0, 2.0], [0.0, 1.0]], EYE, EYE], 0.1)
+    with pytest.raises(ValueError, match="must have a positive objective"):
+        dln.find_saddles(exact.origin([[-2.0]], start, [0.0, 1.0, 2.0]))
+    assert exact.origin(np.zeros((2, 2)), HALVES, [0.0, 1e6]).end_to_end[-1].tolist() == [
+        [0.25, 0.0],
+        [0.0, 0.25],
+    ]
 
 
 # Refusals

@@ -33,7 +33,7 @@ FLOORS = (
     {"cli"},
 )
 # Imports inside functions that look upwards: a door that is opened only when someone asks.
-DOORS = {("trajectory", "plotting"), ("trajectory", "flow"), ("costs", "core")}
+DOORS = {("trajectory", "plotting"), ("trajectory", "flow"), ("trajectory", "exact"), ("costs", "core")}
 HOMES = {
     "numba": {"core", "bench"},
     "llvmlite": {"core"},

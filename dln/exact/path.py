@@ -66,7 +66,14 @@ def narrowed(weights: Sequence[Array]) -> tuple[Array, tuple[Array, Array]]:
 
 
 def path(
-    problem: Problem, t: Array, law: Law, *, method: str, bare: Law | None = None, **more: Any
+    problem: Problem,
+    t: Array,
+    law: Law,
+    *,
+    method: str,
+    bare: Law | None = None,
+    plateaus: bool = True,
+    **more: Any,
 ) -> Trajectory:
     """The trajectory of a law at increasing times; `bare` is the law up to rotations of the hidden layers."""
     layers = law(t)
@@ -81,7 +88,7 @@ def path(
         message="The closed form, at the times asked for.",
         method=method,
         form="exact",
-        extrema=_turns(problem, bare or law, t, layers),
+        extrema=_turns(problem, bare or law, t, layers) if plateaus else np.empty((0, 3)),
         continue_from=lambda _, __, later: list(law(later)),
         **more,
     )
