@@ -14,6 +14,9 @@ __all__ = ["Modes", "aligned_modes"]
 
 EQUAL = 1e-10  # singular values that count as one, relative to the largest
 TOLERANCE = 1e-12  # of the alignment, relative to the layers
+ROUNDING = 4 * float(
+    np.finfo(float).eps
+)  # of a layer on a vector, relative to its norm and for each of its columns
 
 
 @dataclass(frozen=True)
@@ -32,10 +35,15 @@ class Modes:
 
 
 def aligned_modes(weights: Sequence[Array], target: Array, *, free: bool = False) -> Modes:
-    """The modes of a network with a target, or, where `free`, pulled by the target alone as near the origin."""
-    modes = _followed(weights, *_paired(weights, target))
-    if _orthogonal(weights, modes) and _still(weights, target, modes, free):
-        return modes
+    """The modes of a network with a target, or, where `free`, pulled by the target alone as near the origin.
+
+    The smallest size counts; those that may be rounding are taken for zero only where the network fits no other way.
+    """
+    pairs = _paired(weights, target)
+    for noise in (0.0, ROUNDING * max(max(W.shape) for W in weights)):
+        modes = _followed(weights, *pairs, noise)
+        if _orthogonal(weights, modes) and _still(weights, target, modes, free):
+            return modes
     raise ValueError(
         "`weights` must be diagonal in the singular vectors of the target, got layers that mix them. "
         "Start from dln.inits.aligned, or take dln.gradient_flow."
@@ -64,11 +72,11 @@ def _scaled(H: Array) -> Array:
     return H / max(float(np.abs(H).max()), 1e-300)
 
 
-def _followed(weights: Sequence[Array], U: Array, s: Array, V: Array) -> Modes:
+def _followed(weights: Sequence[Array], U: Array, s: Array, V: Array, noise: float) -> Modes:
     """Every mode followed through the layers, forward until a layer is zero on it, and backward to there."""
     L = len(weights)
-    ahead, passed = _passed(weights[:-1], V)
-    back, returned = _passed([W.T for W in weights[:0:-1]], U)
+    ahead, passed = _passed(weights[:-1], V, noise)
+    back, returned = _passed([W.T for W in weights[:0:-1]], U, noise)
     last = np.einsum("ij,ij->j", U, weights[-1] @ ahead[-1])
     forward, backward = np.vstack([passed, last]), np.vstack([0 * last, returned[::-1]])  # w_1 .. w_L
     zero = np.argmin(np.vstack([passed != 0, False * (last == 0)]), axis=0)[
@@ -83,7 +91,7 @@ def _followed(weights: Sequence[Array], U: Array, s: Array, V: Array) -> Modes:
     return Modes(w, s, bases, rest)
 
 
-def _passed(matrices: Sequence[Array], B: Array) -> tuple[list[Array], Array]:
+def _passed(matrices: Sequence[Array], B: Array, noise: float) -> tuple[list[Array], Array]:
     """Orthonormal directions passed through matrices, and their sizes; both are zero from where a matrix is zero on.
 
     The larger ones first, each orthogonal to those before: otherwise the larger modes would grow in the smaller ones.
@@ -94,7 +102,7 @@ def _passed(matrices: Sequence[Array], B: Array) -> tuple[list[Array], Array]:
         order = np.argsort(-np.linalg.norm(X, axis=0), kind="stable")
         Q, R = np.linalg.qr(X[:, order])
         frames.append(np.zeros((len(W), k)))
-        diagonal = np.diagonal(R)
+        diagonal = np.diagonal(R) * (np.abs(np.diagonal(R)) > noise * np.linalg.norm(W))
         size[order[: len(diagonal)]] = np.abs(diagonal)
         frames[-1][:, order[: len(diagonal)]] = Q * np.sign(diagonal)
     return frames, sizes

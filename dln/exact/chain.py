@@ -104,13 +104,15 @@ class Chain(ABC):
 
     def weights(self, t: Array) -> Array:
         """Weights at times t >= 0, shape (T, L)."""
-        found = self.w.at(self.w.x_at(self.z_of(self.p_after(t))))
+        with np.errstate(all="ignore"):
+            found = self.w.at(self.w.x_at(self.z_of(self.p_after(t))))
         return np.where(t[:, None] == 0, self.w.start, found)
 
     @property
     def blow_up(self) -> float:
         """Time at which p is infinite."""
-        _, times, last = self.table
+        with np.errstate(all="ignore"):
+            _, times, last = self.table
         return float(times[-1]) - last / self.growth if self.growth < 0 else np.inf
 
     def arrival(self, product: Array) -> Array:
@@ -120,8 +122,9 @@ class Chain(ABC):
         ahead &= np.sign(self.limit - value) * np.sign(self.limit - start) > 0
         t = np.where(value == self.limit, np.inf, np.where(value == start, 0.0, np.nan))
         if ahead.any():
-            x, rest = self.w.x_of(value[ahead]), self.w.s - value[ahead]
-            t[ahead] = self.time(self.p_of(x, rest))
+            with np.errstate(all="ignore"):
+                x, rest = self.w.x_of(value[ahead]), self.w.s - value[ahead]
+                t[ahead] = self.time(self.p_of(x, rest))
         return t
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from ..costs import Cost
@@ -9,10 +11,10 @@ from ..problem import Problem
 from ..trajectory import Trajectory
 from ..typing import Array, ArrayLike, Layers
 from .aligned import aligned_modes
+from .chain import chain
 from .linear import linear
 from .mode import mode
 from .path import path, squared_distance, times
-from .scalar import scalar
 
 __all__ = ["modes"]
 
@@ -70,17 +72,16 @@ def modes(cost: Cost, weights: Layers, t: ArrayLike, *, weight_decay: float = 0.
         return linear(cost, weights, t, weight_decay=weight_decay)
     target, factor = squared_distance(cost)
     found = aligned_modes(problem.weights, target)
-    decay = problem.weight_decay / factor
+    sizes = _motion(found.sizes, found.s, problem.weight_decay / factor)
 
     def law(t: Array) -> tuple[Array, ...]:
-        gone = np.exp(-problem.weight_decay * t)[:, None, None]
-        return found.layers(_sizes(found.sizes, found.s, factor * t, decay), gone)
+        return found.layers(sizes(factor * t), np.exp(-problem.weight_decay * t)[:, None, None])
 
     return path(problem, t, law, method="modes", state_size=found.sizes.size)
 
 
-def _sizes(w: Array, s: Array, t: Array, decay: float) -> Array:
-    """Layers of every mode, (L, k) at the start, (L, T, k) at times."""
+def _motion(w: Array, s: Array, decay: float) -> Callable[[Array], Array]:
+    """Layers of every mode at times, (L, T, k), from those at the start, (L, k)."""
     L, size = len(w), np.abs(w).max(axis=0)
     level = np.abs(np.abs(w) - size).max(axis=0) <= EQUAL * size
     if decay > 0 and (L > 2 or not level.all()):
@@ -89,11 +90,17 @@ def _sizes(w: Array, s: Array, t: Array, decay: float) -> Array:
             "Take dln.gradient_flow."
         )
     level &= size**L > LEAST  # a product that underflows is left to the general law
-    result = np.empty((L, len(t), w.shape[1]))
-    for i in range(w.shape[1]):
-        if level[i]:
-            a = mode(t, size[i] ** L, np.prod(np.sign(w[:, i])) * s[i] - decay, L)
-            result[:, :, i] = np.sign(w[:, i])[:, None] * a ** (1 / L)
-        else:
-            result[:, :, i] = scalar(t, w[:, i], s[i]).T
-    return result
+    signs, a0 = np.sign(w[:, None, level]), size[level] ** L
+    pull = signs.prod(axis=0)[0] * s[level] - decay
+    chains = [(i, chain(w[:, i], float(s[i]))) for i in np.flatnonzero(~level)]
+
+    def sizes(t: Array) -> Array:
+        result = np.repeat(w[:, None, :], len(t), axis=1)
+        if level.any():
+            result[:, :, level] = signs * mode(t[:, None], a0, pull, L) ** (1 / L)
+        for i, moving in chains:
+            if moving is not None:
+                result[:, :, i] = moving.weights(t).T
+        return result
+
+    return sizes

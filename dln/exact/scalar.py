@@ -165,14 +165,10 @@ def _each(
     """A law of every network at its values; `still` holds what it is for networks that do not move."""
     result = np.array(still)
     networks, which = np.unique(np.column_stack([w, s]), axis=0, return_inverse=True)
-    with np.errstate(all="ignore"):
-        for i, network in enumerate(networks):
-            moving, mine = (
-                chain(network[:-1], float(network[-1]), free=free),
-                np.flatnonzero(which.ravel() == i),
-            )
-            if moving is not None:
-                result[mine] = law(moving, values[mine])
+    for i, network in enumerate(networks):
+        moving, mine = chain(network[:-1], float(network[-1]), free=free), np.flatnonzero(which.ravel() == i)
+        if moving is not None:
+            result[mine] = law(moving, values[mine])
     return result
 
 

@@ -123,12 +123,13 @@ def _eigen(target: Array, kappa: float) -> tuple[Array, Array]:
     n_L, n_0 = target.shape
     U, s, Vt = np.linalg.svd(target)
     k = len(s)
-    angle = 0.5 * np.arctan2(s, -kappa / 2)
-    up = np.vstack([Vt[:k].T * np.cos(angle), U[:, :k] * np.sin(angle)])
-    down = np.vstack([-Vt[:k].T * np.sin(angle), U[:, :k] * np.cos(angle)])
+    h = np.hypot(s, kappa / 2)
+    large = np.where(h > 0, h + abs(kappa) / 2, 1.0)
+    c, d = np.array([s, large] if kappa > 0 else [large, s]) / np.hypot(s, large)
+    up = np.vstack([Vt[:k].T * c, U[:, :k] * d])
+    down = np.vstack([-Vt[:k].T * d, U[:, :k] * c])
     inputs = np.vstack([Vt[k:].T, np.zeros((n_L, n_0 - k))])
     outputs = np.vstack([np.zeros((n_0, n_L - k)), U[:, k:]])
-    h = np.hypot(s, kappa / 2)
     values = np.concatenate([h, -h, np.full(n_0 - k, -kappa / 2), np.full(n_L - k, kappa / 2)])
     return values, np.hstack([up, down, inputs, outputs])
 
@@ -201,11 +202,11 @@ def _rotation(problem: Problem, small: tuple[Array, Array], t: Array) -> Callabl
     def turned(t: Array, Q: Array) -> Array:
         near = run.weights_at(t)
         assert near is not None
-        U, s, _ = np.linalg.svd(Q, full_matrices=False)
+        U, s, Vt = np.linalg.svd(Q, full_matrices=False)
         inside = np.swapaxes(U, 1, 2) @ np.concatenate([np.swapaxes(near[0], 1, 2), near[1]], axis=1)
-        # s times a rotation, whose rows are right in the order of s: they are made orthonormal in this order.
+        # Vt times the rotation, whose rows are right in the order of s: they are made orthonormal in this order.
         rows, R = np.linalg.qr(np.swapaxes(inside / np.where(s > 0, s, 1.0)[:, :, None], 1, 2))
         rows *= np.where(np.diagonal(R, axis1=1, axis2=2) < 0, -1.0, 1.0)[:, None, :]
-        return (U * s[:, None, :]) @ np.swapaxes(rows, 1, 2)
+        return Q @ (np.swapaxes(Vt, 1, 2) @ np.swapaxes(rows, 1, 2))
 
     return turned
