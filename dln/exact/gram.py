@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from ..costs import Cost
-from ..flow import gradient_flow
+from ..flow import COLLOCATE_UP_TO, gradient_flow
 from ..problem import Problem
 from ..trajectory import Trajectory
 from ..typing import Array, ArrayLike, Layers
@@ -15,6 +15,8 @@ from .path import narrowed, times
 __all__ = ["followed", "gram"]
 
 RTOL = 1e-13
+# Collocation where its eigenvectors cost little; else explicit steps, unless it takes too many to get to a late time.
+STIFF, FAST, SMALL = ("radau13", None), ("auto", 20_000), 20_000
 
 
 def gram(cost: Cost, weights: Layers, t: ArrayLike, *, weight_decay: float = 0.0) -> Trajectory:
@@ -87,10 +89,22 @@ def gram(cost: Cost, weights: Layers, t: ArrayLike, *, weight_decay: float = 0.0
 def followed(problem: Problem, layers: Sequence[Array], t: Array) -> Trajectory:
     """The flow of a problem from other layers, integrated as closely as float64 allows."""
     span = (0.0, float(t[-1]) if t[-1] > 0 else 1.0)
-    decay = problem.weight_decay
-    run = gradient_flow(
-        problem.cost, layers, span, weight_decay=decay, t_eval=t, rtol=RTOL, keep_weights=True
+    entries = sum(W.size for W in layers) * problem.widths[0] * problem.widths[-1]
+    tries = (
+        (STIFF,) if entries <= SMALL else (FAST, STIFF) if entries <= COLLOCATE_UP_TO else (("auto", None),)
     )
-    if not run.success:
-        raise RuntimeError(f"the flow could not be followed to t = {t[-1]:g}: {run.message}")
-    return run
+    for method, steps in tries:
+        run = gradient_flow(
+            problem.cost,
+            layers,
+            span,
+            weight_decay=problem.weight_decay,
+            method=method,
+            rtol=RTOL,
+            t_eval=t,
+            max_steps=steps,
+            keep_weights=True,
+        )
+        if run.success:
+            return run
+    raise RuntimeError(f"the flow could not be followed to t = {t[-1]:g}: {run.message}")

@@ -102,9 +102,8 @@ def _turns(problem: Problem, law: Law, t: Array, layers: tuple[Array, ...]) -> A
         seen = _merge(seen, (more, *_rates(problem, law(more))))
         more = _between(*seen[:3]) if len(seen[0]) < MOST else more[:0]
     when, _, rate, objective = seen
-    usable = (
-        np.isfinite(rate) & np.r_[True, np.diff(rate) != 0]
-    )  # a rate that is only rounding may be constant
+    # A rate that is only rounding may be constant.
+    usable = np.isfinite(rate) & np.r_[True, rate[1:] != rate[:-1]]
     when, rate, objective = when[usable], rate[usable], objective[usable]
     if len(when) < 3:
         return np.empty((0, 3))

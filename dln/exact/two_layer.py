@@ -66,9 +66,8 @@ def two_layer(cost: Cost, weights: Layers, t: ArrayLike, *, weight_decay: float 
     >>> import dln
     >>> cost = dln.costs.FullyObserved([[2.0, 0.0], [0.0, 1.0]])
     >>> run = two_layer(cost, dln.inits.lambda_balanced((2, 2, 2), 0.5, scale=1e-3, rng=0), [0.0, 1e4])
-    >>> np.round(run.end_to_end[-1], 12)
-    array([[2., 0.],
-           [0., 1.]])
+    >>> bool(np.abs(run.end_to_end[-1] - cost.target).max() < 1e-14)
+    True
     """
     problem, t = Problem.checked(cost, weights, weight_decay), times(t)
     if problem.depth != 2:
