@@ -13,6 +13,11 @@ import dln
 from dln import exact, network
 
 TIGHT = 1e-12
+EYE = np.eye(2)
+COST = dln.costs.FullyObserved(EYE)
+HALVES = [0.5 * EYE, 0.5 * EYE]
+MASKED = dln.costs.MatrixCompletion(EYE, [[1, 1], [0, 1]])
+DATA = dln.costs.SquareLoss([[1.0, 2.0, 0.0], [0.0, 1.0, 1.0]], np.ones((2, 3)))
 
 
 def largest(A, B):
@@ -158,13 +163,13 @@ def test_riccati_solves_its_equation():
 @pytest.mark.parametrize("weight_decay", [0.3, 1.0, 3.0])
 def test_riccati_with_weight_decay(weight_decay):
     rng = np.random.default_rng(1)
-    cost = dln.costs.FullyObserved(P.target(4, (2.0, 1.0, 0.5), rng))
+    cost = 2.0 * dln.costs.FullyObserved(P.target(4, (2.0, 1.0, 0.5), rng))
     start = dln.inits.lambda_balanced((4, 5, 4), 0.0, scale=0.5, rng=rng)
     t = np.linspace(0.0, 40.0, 9)
     run = exact.two_layer(cost, start, t, weight_decay=weight_decay)
     assert_same(run, integrated(cost, start, t, weight_decay))
-    shrunk = np.maximum(np.array([2.0, 1.0, 0.5, 0.0]) - weight_decay, 0.0)  # soft threshold
-    if weight_decay != 1.0:  # there the second mode dies like 1/t
+    shrunk = np.maximum(np.array([2.0, 1.0, 0.5, 0.0]) - weight_decay / 2, 0.0)  # soft threshold
+    if weight_decay != 1.0:  # there the third mode dies like 1/t
         assert largest(run.singular_values[-1], shrunk) < 1e-5
 
 
@@ -196,6 +201,13 @@ def test_rank_of_the_start_is_kept():
     start = dln.inits.balanced(1e-3 * U @ V.T, 2, widths=(4, 4, 4), rng=rng)
     run = exact.two_layer(dln.costs.FullyObserved(P.target(4, (3.0, 2.0, 1.0), rng)), start, [0.0, 15.0])
     assert run.singular_values[-1, 2] < 1e-8
+
+
+def test_twin_neurons_stay_twins():
+    """Rows that depend on each other must not part by rounding, however long it grows."""
+    start = [np.array([[0.001, 0.0007]] * 2), np.array([[0.001, 0.001], [0.0007, 0.0007]])]
+    run = exact.two_layer(dln.costs.FullyObserved([[2.0, 0.3], [0.1, 1.5]]), start, [0.0, 5.0, 80.0])
+    assert (run.singular_values[:, 1] < 1e-12).all()
 
 
 def test_two_layers_one_after_the_other():
@@ -265,7 +277,7 @@ def test_balanced_modes_are_the_flow(depth):
 @pytest.mark.parametrize("depth", [2, 3, 5])
 def test_unbalanced_modes(depth):
     rng = np.random.default_rng(0)
-    sizes = np.array([[0.1, 0.2, 0.3, 0.1], [0.5, -0.1, 0.7, 2.0], *[[0.4, 0.5, -0.6, 0.3]] * (depth - 2)])
+    sizes = np.array([[0.1, 0.5, 0.41, 0.1], [0.5, 0.1, 0.4, -2.0], *[[0.4, 0.4, 0.42, 0.3]] * (depth - 2)])
     for s in ([2.0, 1.0, 0.5, 0.3], [1.0, 1.0, 0.5, 0.5], [2.0, 1.0]):
         target, start = aligned((4, *[5] * (depth - 1), 4), np.array(s), sizes, rng)
         cost, t = dln.costs.FullyObserved(target), np.append(0.0, np.geomspace(1e-3, 60.0, 9))
@@ -281,6 +293,20 @@ def test_modes_with_layers_that_are_zero_on_them():
     assert_same(run, integrated(cost, start, t, method="radau13"))
     assert np.array_equal(run.weights[2][:, 2, 2], np.full(5, 0.7))
     assert run.end_to_end[-1, 1, 1] > 0.9
+
+
+def test_a_layer_that_is_zero_on_a_mode_but_for_rounding():
+    rng = np.random.default_rng(0)
+    sizes = np.array([[1.5, -0.8], [-0.5, 0.7], [0.7, 0.0], [0.2, 0.3], [-0.1, 0.2]])
+    target, start = aligned((3, 5, 3, 3, 4, 2), np.array([1.2, 0.2]), sizes, rng)
+    cost, t = dln.costs.FullyObserved(target), np.array([0.0, 2.0, 5.0])
+    assert_same(exact.modes(cost, start, t), integrated(cost, start, t, method="radau13"))
+
+
+def test_modes_whose_product_underflows():
+    start = [1e-120 * EYE] * 3
+    run = exact.modes(COST, start, [0.0, 5e119])  # u(t) = u_0 / (1 - s u_0 t)
+    assert run.weights[1][-1] == pytest.approx(2e-120 * EYE, rel=1e-12, abs=0)
 
 
 def test_modes_of_very_different_sizes_in_any_bases():
@@ -481,12 +507,6 @@ def test_the_flow_at_the_origin_ends():
 
 # Refusals
 
-EYE = np.eye(2)
-COST = dln.costs.FullyObserved(EYE)
-HALVES = [0.5 * EYE, 0.5 * EYE]
-MASKED = dln.costs.MatrixCompletion(EYE, [[1, 1], [0, 1]])
-DATA = dln.costs.SquareLoss([[1.0, 2.0, 0.0], [0.0, 1.0, 1.0]], np.ones((2, 3)))
-
 
 @pytest.mark.parametrize(
     ("call", "says"),
@@ -503,6 +523,10 @@ DATA = dln.costs.SquareLoss([[1.0, 2.0, 0.0], [0.0, 1.0, 1.0]], np.ones((2, 3)))
         (lambda: exact.two_layer(COST, [0.5 * EYE, EYE], 1.0, weight_decay=0.1), "`weight_decay` must be 0"),
         (lambda: exact.gram(COST, [EYE], 1.0), "`weights` must be two layers"),
         (lambda: exact.modes(COST, [[[1.0, 2.0], [0.0, 1.0]], EYE], 1.0), "`weights` must be diagonal"),
+        (  # orthogonal as far as modes go, but what is left over moves
+            lambda: exact.modes(COST, [[[1.0, 1.0], [0.0, 0.0]], 0 * EYE, [[0.0, 0.0], [1.0, 0.0]]], 1.0),
+            "`weights` must be diagonal",
+        ),
         (lambda: exact.modes(COST, [EYE, EYE, EYE], 1.0, weight_decay=0.1), "`weight_decay` must be 0"),
         (lambda: exact.modes(MASKED, HALVES, 1.0), "`cost` must be FullyObserved"),
         (lambda: exact.modes(COST, HALVES, [1.0, 0.5]), "`t` must increase strictly from 0 on"),
