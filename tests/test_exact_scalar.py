@@ -113,6 +113,7 @@ def test_two_weights_far_out():
     assert np.all(np.abs(u * v - [0, 0, 1, 1]) < 1e-12)
     assert u[2] > 0 < v[2]
     assert np.array_equal(scalar(5.0, [0.0, 0.0], 1.0), [0.0, 0.0])
+    assert scalar([400.0, 900.0], [-1e-250, 1e-240], 1.0).prod(axis=-1) == pytest.approx([0.0, 1.0])
     assert scalar(1e9, [1.0, 3.0], 0.0) == pytest.approx([0.0, np.sqrt(8.0)])
 
 

@@ -94,7 +94,7 @@ class Chain(ABC):
         ahead = np.log1p(self.growth * late) / self.growth if self.growth else late
         panel = np.clip(np.searchsorted(times, t, side="right") - 1, 0, len(edges) - 2)
         low, high, goal = edges[panel], edges[panel + 1], np.minimum(t, times[-1]) - times[panel]
-        p = low.copy()
+        p = low + (high - low) * goal / np.maximum(times[panel + 1] - times[panel], np.finfo(float).tiny)
         for _ in range(ROUNDS):
             step = (self._integral(low, p - low) - goal) / self.rate(p)
             before, p = p, np.clip(p - step, low, high)

@@ -41,8 +41,8 @@ def mode_time(a: ArrayLike, a0: ArrayLike, s: ArrayLike, depth: ArrayLike) -> An
 
     Notes
     -----
-    Logarithms for L = 1 and 2, an arctangent besides for L = 3, a 2F1 in general. The relative error is a few units of
-    rounding for values from 1e-300 to 1 - 1e-16 of saturation, also where `a` and `a0` differ in their last digit.
+    Logarithms for L = 1 and 2, an arctangent besides for L = 3, a 2F1 in general. The relative error is below 1e-15 for
+    values from 1e-300 to 1 - 1e-16 of saturation and above it, also where `a` and `a0` differ in their last digit only.
 
     References
     ----------

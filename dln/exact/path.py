@@ -20,12 +20,10 @@ __all__ = ["Law", "narrowed", "path", "squared_distance", "times"]
 Law = Callable[[Array], tuple[Array, ...]]  # times (T,) from the start on -> layers, each (T, n_l, n_{l-1})
 
 WHITE = 1e-12  # relative distance of the inputs' covariance from a multiple of the identity
-FEW, MOST = 9, 4000  # times at which the rate is looked at for its turns: at least, and about at most
-BEND, CURVE, STILL = (
-    0.5,
-    0.05,
-    1e-10,
-)  # distance from a straight line of the log rate and of A; motion that counts
+# The rate is looked at for its turns at so many times: at least, and about at most.
+FEW, MOST = 9, 4000
+# More are added where the log rate, or A, is so far from a straight line, and A moves at all.
+BEND, CURVE, STILL = 0.5, 0.05, 1e-10
 
 
 def times(t: Any) -> Array:

@@ -13,6 +13,8 @@ from .chain import Chain, chain
 
 __all__ = ["blow_up_time", "scalar", "scalar_time"]
 
+SQUARED = 1e-140  # size from which on squares of weights are not lost to underflow
+
 
 def scalar(t: ArrayLike, weights: ArrayLike, s: ArrayLike) -> Array:
     r"""Weights of a scalar network at time t: :math:`\dot w_l = (s - \prod_m w_m) \prod_{m \ne l} w_m`.
@@ -57,9 +59,11 @@ def scalar(t: ArrayLike, weights: ArrayLike, s: ArrayLike) -> Array:
     times, w, s, shape = _broadcast(t, "t", weights, s)
     if times.min() < 0:
         raise ValueError(f"`t` must be zero or positive, got {times.min():g}. The law runs forward.")
-    if w.shape[-1] == 2:
-        return _two(times, w, s).reshape(*shape, 2)
-    return _each(times, w, s, lambda c, t: c.weights(t), w).reshape(*shape, -1)
+    two = (w.shape[-1] == 2) & (np.abs(w).max(axis=-1) > SQUARED)
+    result = np.empty_like(w)
+    result[two] = _two(times[two], w[two], s[two]) if two.any() else 0.0
+    result[~two] = _each(times[~two], w[~two], s[~two], lambda c, t: c.weights(t), w[~two])
+    return result.reshape(*shape, -1)
 
 
 def scalar_time(value: ArrayLike, weights: ArrayLike, s: ArrayLike) -> Any:
