@@ -125,13 +125,15 @@ def test_saturation_is_reached_in_its_last_digits():
 @settings(deadline=None, max_examples=60)
 @given(
     depth=st.sampled_from((2, 3, 4, 5, 9, inf)),
-    s=st.floats(-1e3, 1e3),
+    s=st.floats(-1e3, 1e3).map(lambda s: s if abs(s) > 1e-100 else 0.0),
     a0=st.floats(1e-12, 1e3),
     times=st.tuples(st.floats(0, 5), st.floats(0, 5)),
 )
 def test_semigroup_and_order(depth, s, a0, times):
     first, second = np.array(times) * (1 + 1 / a0)
     middle = mode(first, a0, s, depth)
+    if 0 < middle < 1e-300:
+        return
     end, direct = mode(second, middle, s, depth), mode(first + second, a0, s, depth)
     assert (middle - a0) * (s - a0) >= 0
     assert abs(middle - s) <= abs(a0 - s)
@@ -146,7 +148,7 @@ def test_semigroup_and_order(depth, s, a0, times):
     depth=st.sampled_from((1, 2, 3, 6, inf)),
     a=st.floats(1e-9, 1e9),
     a0=st.floats(1e-9, 1e9),
-    s=st.floats(-1e3, 1e3),
+    s=st.floats(-1e3, 1e3).map(lambda s: s if abs(s) > 1e-100 else 0.0),
     c=st.floats(1e-3, 1e3),
 )
 def test_time_scales_and_is_antisymmetric(depth, a, a0, s, c):
@@ -173,10 +175,28 @@ def test_limits_and_what_is_never_reached():
         assert mode(inf, 0.5, [-1.0, 0.0], depth).tolist() == [0.0, 0.0]
         assert mode([0.0, 3.0], 0.0, 1.0, depth).tolist() == [0.0, 0.0]
         assert mode(3.0, 1.0, 1.0, depth) == 1.0
-        blow_up = mode_time(1e150, 2.0, 1.0, depth)
+        blow_up = mode_time(1e100, 2.0, 1.0, depth)
         assert np.isnan(mode(1.001 * blow_up, 2.0, 1.0, depth))
         assert mode(0.999 * blow_up, 2.0, 1.0, depth) > 40
     assert mode([0.0, np.log(2.0), inf, -np.log(2.0)], -1.0, 1.0, 1).tolist() == [-1.0, 0.0, 1.0, -3.0]
+
+
+def test_nothing_overflows_on_the_way():
+    """Whatever the sizes: no NaN ahead in time, values between the start and the limit, times of the right sign."""
+    rng = np.random.default_rng(0)
+    n = 3000
+    sizes = np.array([0.0, 1e-300, 1e-200, 1e-99, 1e-8, 0.3, 0.5, 1.0, 2.0, 1e3, 1e90])
+    a, a0, s = (rng.choice(sizes, n) * rng.choice([1, 1 + 2 * EPS, 1.3], n) for _ in range(3))
+    s = np.where((s < 1e-100) | (np.minimum(a, a0) < 1e-307 * s), 0.0, s * rng.choice([-1, 1], n))
+    t = rng.choice([0.0, 1e-300, 1e-8, 1.0, 1e8, 1e300, inf], n)
+    for depth in (2, 3, 4, 100, inf):
+        found, limit = mode(t, a0, s, depth), np.maximum(s, 0.0)
+        assert (found >= np.minimum(a0, limit) * (1 - 1e-15)).all()
+        assert (found <= np.maximum(a0, limit) * (1 + 1e-15)).all()
+        times = mode_time(a, a0, s, depth)
+        aside = np.sign(s - a) * np.sign(s - a0) < 0
+        assert np.array_equal(np.isnan(times), aside)
+        assert (np.sign(times) == np.sign(a - a0) * np.sign((s - a) + (s - a0)))[~aside & (times != 0)].all()
 
 
 def test_infinite_depth_is_the_limit():
@@ -229,6 +249,14 @@ def test_shapes_and_speed():
         (lambda: mode_time(0.5, 0.1, inf, 3), "`s` must be finite"),
         (lambda: mode_time(0.5, 0.1, 1.0, 2.5), "`depth` must be a whole number >= 1 or inf, got 2.5"),
         (lambda: mode_time(0.5, 0.1, 1.0, 0), "`depth` must be a whole number >= 1 or inf, got 0"),
+        (
+            lambda: mode_time(0.5, 1e-301, 1.0, 3),
+            "`a0` and `s` must be 0 or of sizes from 1e-300 (s: 1e-100) to 1e100",
+        ),
+        (
+            lambda: mode(0.5, 0.1, [1.0, -1e101], 3),
+            "got 0.1 and -1e+101",
+        ),
         (lambda: mode_time([0.5, 0.6], [0.1, 0.2, 0.3], 1.0, 2), "`a` must broadcast"),
     ],
 )

@@ -56,7 +56,10 @@ class Law:
     def time(self, a: Array, a0: Array, s: Array) -> Array:
         fixed = [(x == s) | ((x == 0) & (self.depth > 1)) for x in (a, a0)]
         forever = np.inf * np.sign(a - a0) * np.sign((s - a) + (s - a0))
-        t = np.where(fixed[0] | fixed[1], forever, self._time(a, a0, s))
+        t = self._time(a, a0, s)
+        t = np.where(
+            fixed[0] | fixed[1] | np.isnan(t), forever, t
+        )  # a difference of times that are both too large
         t = np.where(np.sign(s - a) * np.sign(s - a0) < 0, np.nan, t)
         return np.where(a == a0, 0.0, t)
 
@@ -166,7 +169,7 @@ class Law:
 
     def _polished(self, a: Array, t: Array, a0: Array, s: Array) -> Array:
         """One step of Newton's method by the difference of times, which is right where a is tiny or close to a0."""
-        step = (t - self.time(a, a0, s)) * self.per / self.root(a) ** 2 * a * (s - a)
+        step = ((t - self.time(a, a0, s)) * (s - a)) * (self.per * a / self.root(a) ** 2)
         close = np.abs(a - a0) < a0 / 2
         helps = (np.abs(step) < 1e-3) & (close | (np.abs(s - a) > np.abs(s) / 4))
         change = np.where(helps, a * step, 0.0)

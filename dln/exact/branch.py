@@ -76,10 +76,10 @@ class Branch:
         """z of a given integral: NaN before the blow-up."""
         left = np.zeros(target.shape, bool) if self.above else (target < self.at_half) == self.rising
         right = (target < self.at_anchor) & (not self.rising)
-        z = np.empty_like(target)
+        z = np.where(np.isinf(target), 0.0 if self.sigma > 0 else -np.inf, np.nan)
         solvers = (self._solve_left, self._solve_right, self._solve_inner)
         for mine, solve in zip((left, right, ~left & ~right), solvers, strict=True):
-            if mine.any():
+            if (mine := mine & np.isfinite(target)).any():
                 z[mine] = solve(target[mine])
         return z
 

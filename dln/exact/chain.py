@@ -26,7 +26,7 @@ __all__ = ["Chain", "chain"]
 LAST = 40.0  # -ln of the distance to the fixed point from which on the approach is exponential
 FAR, NEGLIGIBLE = 1e9, 1e-17  # x against roots, and a against s, from where on the law is a power
 CLOSE = 1e-2  # distance to the fixed point below which it is found from s - a rather than from z
-ROUNDS, ENOUGH = 60, 1e-15  # of Newton's method
+ROUNDS, ENOUGH = 60, 1e-14  # of Newton's method, which doubles the digits of a step that is close
 
 
 def chain(start: Array, force: float, *, free: bool = False) -> Chain | None:
@@ -39,7 +39,7 @@ def chain(start: Array, force: float, *, free: bool = False) -> Chain | None:
 
 @dataclass(frozen=True)
 class Chain(ABC):
-    """A network that moves, and its coordinate p, which grows on the way."""
+    """A network that moves, and its coordinate p, which grows from 0 on the way."""
 
     w: Weights
 
@@ -51,7 +51,7 @@ class Chain(ABC):
     @property
     @abstractmethod
     def ends(self) -> tuple[float, float]:
-        """p at the start, and from where on dt/dp = constant * exp(growth * p)."""
+        """Minus a p at which a panel has to end, and p from where on dt/dp = constant * exp(growth * p)."""
 
     @property
     @abstractmethod
@@ -72,7 +72,8 @@ class Chain(ABC):
     def table(self) -> tuple[Array, Array, float]:
         """Ends of the panels, the times there, and dt/dp at the last of them."""
         first, last = self.ends
-        edges = np.concatenate([[first], np.arange(np.floor(first) + 1, last), [max(first, last)]])
+        inside = np.arange(np.floor(first) + 1, first + last) - first
+        edges = np.concatenate([[0.0], inside[inside > 0], [last]])
         times = np.append(0.0, np.cumsum(self._integral(edges[:-1], np.diff(edges))))
         return edges, times, float(self.rate(edges[-1:])[0])
 
@@ -98,7 +99,7 @@ class Chain(ABC):
         for _ in range(ROUNDS):
             step = (self._integral(low, p - low) - goal) / self.rate(p)
             before, p = p, np.clip(p - step, low, high)
-            if not (np.abs(p - before) > ENOUGH * np.maximum(1.0, np.abs(p))).any():
+            if not (np.abs(p - before) > ENOUGH * p).any():
                 break
         return p + ahead
 
@@ -130,7 +131,7 @@ class Chain(ABC):
 
 @dataclass(frozen=True)
 class Approach(Chain):
-    """The way to a fixed point e: p = 1 - |e - z| up to 0, then -ln|e - z|."""
+    """The way to a fixed point e: p is 1 - |e - z| up to 0, then -ln|e - z|, less what it is at the start."""
 
     growth = 0.0
 
@@ -147,26 +148,36 @@ class Approach(Chain):
         return 1.0 if self.w.product < self.w.s else -1.0
 
     @cached_property
+    def first(self) -> float:
+        x, rest = np.array([self.w.x]), np.array([self.w.s - self.w.product])
+        distance = float(self._distance(x, rest)[0])
+        return 1 - distance if distance > 1 else -float(np.log(distance))
+
+    @property
     def ends(self) -> tuple[float, float]:
-        rest = self.w.s - self.w.product
-        return float(self.p_of(np.array([self.w.x]), np.array([rest]))[0]), LAST
+        return self.first, max(LAST - self.first, 0.0)
 
     def z_of(self, p: Array) -> Array:
-        return self.end - self.heading * self._distance(p)
+        after = p + self.first
+        z = self.w.z_at(np.array(self.w.x)) + self.heading * p
+        return np.where(after < 0, z, self.end - self.heading * np.exp(-np.maximum(after, 0.0)))
 
-    def _distance(self, p: Array) -> Array:
-        return np.where(p < 0, 1 - p, np.exp(-np.maximum(p, 0.0)))
-
-    def p_of(self, x: Array, rest: Array) -> Array:
+    def _distance(self, x: Array, rest: Array) -> Array:
         distance = np.abs(self.end - self.w.z_at(x))
         for _ in range(8):  # a fixed point of rest = slope * distance, which contracts by the distance
             distance = np.where(distance < CLOSE, np.abs(rest) / self._slope(distance), distance)
-        return np.where(distance > 1, 1 - distance, -np.log(distance))
+        return distance
+
+    def p_of(self, x: Array, rest: Array) -> Array:
+        distance = self._distance(x, rest)
+        before = np.abs(self.w.z_at(x) - self.w.z_at(np.array(self.w.x)))
+        return np.where(distance > 1, before, np.maximum(-np.log(distance) - self.first, 0.0))
 
     def rate(self, p: Array) -> Array:
-        x, near = self.w.x_at(self.z_of(p)), self._distance(np.maximum(p, 0.0))
+        after, x = p + self.first, self.w.x_at(self.z_of(p))
         rest = np.abs(self.w.s - x * np.prod(np.hypot(x, self.w.roots), axis=0))
-        return 1 / (np.where(p < 0, rest, self._slope(near)) * np.prod(np.hypot(x, self.w.others), axis=0))
+        slope = self._slope(np.exp(-np.maximum(after, 0.0)))
+        return 1 / (np.where(after < 0, rest, slope) * np.prod(np.hypot(x, self.w.others), axis=0))
 
     def _slope(self, distance: Array) -> Array:
         """(s - a) / (e - z), the difference of two products term by term."""

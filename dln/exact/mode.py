@@ -11,7 +11,14 @@ from .. import checks
 from ..typing import Array, ArrayLike
 from .balanced import Law
 
-__all__ = ["mode", "mode_time"]
+__all__ = ["covered", "mode", "mode_time"]
+
+
+def covered(a: Array, s: Array) -> Any:
+    """Which values and s are of sizes at which nothing overflows on the way."""
+    a, s = np.abs(a), np.abs(s)
+    values = (a >= np.maximum(1e-300, 1e-307 * s)) & (a <= 1e100)
+    return ((a == 0) | values) & ((s == 0) | ((s >= 1e-100) & (s <= 1e100)))
 
 
 def mode_time(a: ArrayLike, a0: ArrayLike, s: ArrayLike, depth: ArrayLike) -> Any:
@@ -37,7 +44,8 @@ def mode_time(a: ArrayLike, a0: ArrayLike, s: ArrayLike, depth: ArrayLike) -> An
     Raises
     ------
     ValueError, TypeError
-        If a value is negative with ``depth > 1``, not finite, or a depth is not a whole number >= 1 or inf.
+        If a depth is not a whole number >= 1 or inf, a number is not finite, or with ``depth > 1`` a value is negative
+        or of a size that is not 0 and not from 1e-300 (s: 1e-100) to 1e100, or below 1e-307 s.
 
     Notes
     -----
@@ -82,8 +90,8 @@ def mode(t: ArrayLike, a0: ArrayLike, s: ArrayLike, depth: ArrayLike) -> Any:
     Raises
     ------
     ValueError, TypeError
-        If a value is negative with ``depth > 1``, not finite, a time is NaN, or a depth is not a whole number >= 1
-        or inf.
+        If a depth is not a whole number >= 1 or inf, a time is NaN, a number is not finite, or with ``depth > 1`` a
+        value is negative or of a size that is not 0 and not from 1e-300 (s: 1e-100) to 1e100, or below 1e-307 s.
 
     Notes
     -----
@@ -123,6 +131,14 @@ def _checked(given: dict[str, Any], depth: Any, positive: tuple[str, ...]) -> tu
         if name in positive and (below := (value < 0) & (depths > 1)).any():
             raise ValueError(
                 f"`{name}` must be zero or positive, got {value[below].flat[0]}. Change its sign and that of `s`."
+            )
+    ours = dict(zip(names, values, strict=True))
+    for name in positive:
+        wrong = (covered(ours[name], ours["s"]) == 0) & (depths > 1)
+        if wrong.any():
+            raise ValueError(
+                f"`{name}` and `s` must be 0 or of sizes from 1e-300 (s: 1e-100) to 1e100, their ratio from 1e-307 on, "
+                f"got {ours[name][wrong].flat[0]:g} and {ours['s'][wrong].flat[0]:g}. Scale them, and the time."
             )
     return values, depths
 

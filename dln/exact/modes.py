@@ -13,13 +13,12 @@ from ..typing import Array, ArrayLike, Layers
 from .aligned import aligned_modes
 from .chain import chain
 from .linear import linear
-from .mode import mode
+from .mode import covered, mode
 from .path import path, squared_distance, times
 
 __all__ = ["modes"]
 
 EQUAL = 1e-13  # of the sizes of a balanced mode, relative to the largest
-LEAST = 1e-300  # product of layers that is not lost to underflow
 
 
 def modes(cost: Cost, weights: Layers, t: ArrayLike, *, weight_decay: float = 0.0) -> Trajectory:
@@ -89,7 +88,7 @@ def _motion(w: Array, s: Array, decay: float) -> Callable[[Array], Array]:
             f"`weight_decay` must be 0 unless two layers are balanced, got {decay:g} at depth {L}. "
             "Take dln.gradient_flow."
         )
-    level &= size**L > LEAST  # a product that underflows is left to the general law
+    level &= covered(size**L, s) & (size**L > 0)  # what underflows is left to the general law
     signs, a0 = np.sign(w[:, None, level]), size[level] ** L
     pull = signs.prod(axis=0)[0] * s[level] - decay
     chains = [(i, chain(w[:, i], float(s[i]))) for i in np.flatnonzero(~level)]
