@@ -117,6 +117,13 @@ def test_two_weights_far_out():
     assert scalar(1e9, [1.0, 3.0], 0.0) == pytest.approx([0.0, np.sqrt(8.0)])
 
 
+def test_weights_that_have_hardly_moved_are_right_to_their_own_size():
+    w = [4.7e-24, 4.7e-24, 7e-25, 3.5e-22, -2e-36]
+    assert scalar(1e-6, w, 2.45) == pytest.approx(w, rel=1e-12, abs=0)
+    assert scalar(1e10, np.full(5, 1e-39), 0.0) == pytest.approx(np.full(5, 1e-39), rel=1e-12, abs=0)
+    assert blow_up_time([-2e-30, 1e-25, 1.0], 1.0) == pytest.approx(np.log(4e25), rel=1e-6)  # K near its log
+
+
 def test_what_is_never_reached_and_what_stands_still():
     w = [-0.1, 0.5, 1.0]
     assert scalar_time([1.0, -0.05], w, 1.0).tolist() == [inf, 0.0]

@@ -34,7 +34,10 @@ def chain(start: Array, force: float, *, free: bool = False) -> Chain | None:
     w = Weights(start, force)
     if (w.x == 0 and w.m == 0) or (w.s == 0 if free else w.s == w.product):
         return None
-    return Drift(w, free) if free or (w.m == 0 and (w.x < 0 or w.s == 0)) else Approach(w)
+    drifts = free or (w.m == 0 and (w.x < 0 or w.s == 0))
+    moving = Drift(w, free) if drifts else Approach(w)
+    with np.errstate(all="ignore"):  # or does not move in any time that float64 holds
+        return moving if np.isfinite(moving.rate(np.zeros(1))).all() else None
 
 
 @dataclass(frozen=True)

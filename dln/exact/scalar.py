@@ -39,8 +39,8 @@ def scalar(t: ArrayLike, weights: ArrayLike, s: ArrayLike) -> Array:
     Returns
     -------
     ndarray, shape (..., L)
-        `t`, `s` and the leading axes of `weights` are broadcast. The relative error is about 1e-14, and what the
-        rounding of t makes of it where a weight escapes late.
+        `t`, `s` and the leading axes of `weights` are broadcast. The error is about 1e-14 of a weight (of the next
+        larger one while the smallest crosses zero), and what the rounding of t makes of it where one escapes late.
 
     Raises
     ------
