@@ -191,6 +191,9 @@ def test_no_time_is_too_late_and_no_start_too_small():
     assert largest(run.end_to_end[-1], np.diag([3.0, 2.0, 0.0, 0.0])) < 1e-12
     third = exact.two_layer(cost, start, [3e3]).end_to_end[0]  # modes 2 and 3 compete at rates 2 and 1.999
     assert np.abs(third[2, :3]).max() > 1e-4
+    one = exact.two_layer(cost, [np.full((1, 4), 1e-200), np.full((4, 1), 1e-200)], [0.0, 100.0, 1e5])
+    assert one.weights[0][1, 0] == pytest.approx(1e-200 * np.exp(100.0 * s), rel=1e-12, abs=0)
+    assert largest(one.end_to_end[-1], np.diag([3.0, 0.0, 0.0, 0.0])) < 1e-12
     zero = exact.two_layer(cost, [np.zeros((2, 4)), np.zeros((4, 2))], [0.0, 1e3])
     assert not zero.end_to_end.any()
 
@@ -307,6 +310,10 @@ def test_modes_whose_product_underflows():
     start = [1e-120 * EYE] * 3
     run = exact.modes(COST, start, [0.0, 5e119])  # u(t) = u_0 / (1 - s u_0 t)
     assert run.weights[1][-1] == pytest.approx(2e-120 * EYE, rel=1e-12, abs=0)
+    start = [-1e-170 * EYE, 1e-170 * EYE]
+    for s in (2.0, -2.0):  # u = u_0 exp((s - wd) t) with the sign of the product
+        run = exact.modes(dln.costs.FullyObserved(-s * EYE), start, 90.0, weight_decay=0.5)
+        assert run.weights[1][0] == pytest.approx(1e-170 * np.exp((s - 0.5) * 90.0) * EYE, rel=1e-11, abs=0)
 
 
 def test_modes_of_very_different_sizes_in_any_bases():

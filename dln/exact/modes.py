@@ -88,10 +88,11 @@ def _motion(w: Array, s: Array, decay: float) -> Callable[[Array], Array]:
             f"`weight_decay` must be 0 unless two layers are balanced, got {decay:g} at depth {L}. "
             "Take dln.gradient_flow."
         )
-    level &= covered(size**L, s) & (size**L > 0)  # what underflows is left to the general law
-    signs, a0 = np.sign(w[:, None, level]), size[level] ** L
-    pull = signs.prod(axis=0)[0] * s[level] - decay
-    chains = [(i, chain(w[:, i], float(s[i]))) for i in np.flatnonzero(~level)]
+    sign = np.prod(np.sign(w), axis=0)
+    pull, force = sign * s - decay, s - sign * decay
+    level &= covered(size**L, pull) & (size**L > 0)  # what underflows is left to the general law
+    signs, a0, pull = np.sign(w[:, None, level]), size[level] ** L, pull[level]
+    chains = [(i, chain(w[:, i], float(force[i]))) for i in np.flatnonzero(~level)]
 
     def sizes(t: Array) -> Array:
         result = np.repeat(w[:, None, :], len(t), axis=1)
