@@ -402,6 +402,35 @@ def test_plot_and_record():
     assert largest(one.end_to_end[0], run.at(3.0)) == 0.0
 
 
+def test_layers_are_kept_as_far_as_there_is_room(monkeypatch):
+    """Without them everything else is there all the same, and they themselves at any time."""
+    start = dln.inits.balanced(1e-7 * np.array([[2.0, 1.0], [0.5, 1.0]]), 2, widths=(2, 30, 2), rng=0)
+    wide = dln.inits.aligned(np.diag([2.0, 1.0]), 3, scale=1e-6, widths=(2, 30, 30, 2))
+    cost, t = dln.costs.FullyObserved(np.diag([2.0, 1.0])), np.linspace(0.0, 200.0, 11)
+    for law, weights in ((exact.two_layer, start), (exact.gram, start), (exact.modes, wide)):
+        monkeypatch.undo()
+        kept = law(cost, weights, t)
+        monkeypatch.setattr("dln.exact.path.KEEP_BYTES", 5 * 8 * sum(W.size for W in weights))
+        bare = law(cost, weights, t)
+        assert bare.weights is None
+        for quantity in ("end_to_end", "cost", "objective", "gradient_norm"):
+            assert largest(getattr(bare, quantity), getattr(kept, quantity)) < 1e-12
+        assert largest(bare.weights_at(t)[0], kept.weights[0]) < 1e-10
+        ranks = [[saddle.rank for saddle in dln.find_saddles(run)] for run in (bare, kept)]
+        assert ranks == [[0, 1, 2]] * 2
+
+
+def test_a_balanced_start_of_the_wrong_determinant_never_leaves_the_saddle():
+    """The sign of det A is conserved; in float64 an integrator leaves it by its rounding."""
+    cost = dln.costs.FullyObserved(np.diag([2.0, 1.0]))
+    start = dln.inits.balanced(1e-7 * np.array([[2.0, 1.0], [0.5, -1.0]]), 2, rng=0)
+    run = exact.two_layer(cost, start, [0.0, 20.0, 30.0])
+    assert (np.linalg.det(run.end_to_end[:2]) < 0).all()
+    assert (run.singular_values[1:, 1] < 1e-9).all()
+    found = dln.find_saddles(run)
+    assert [(saddle.rank, saddle.kind) for saddle in found] == [(0, "saddle"), (1, "saddle")]
+
+
 def test_saved_and_loaded_it_is_still_exact(tmp_path):
     rng = np.random.default_rng(0)
     cost, t = dln.costs.FullyObserved(np.diag([2.0, 1.0])), [0.0, 9.0]

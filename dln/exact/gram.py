@@ -10,7 +10,7 @@ from ..flow import COLLOCATE_UP_TO, gradient_flow
 from ..problem import Problem
 from ..trajectory import Trajectory
 from ..typing import Array, ArrayLike, Layers
-from .path import narrowed, times
+from .path import measure, narrowed, room, times
 
 __all__ = ["followed", "gram"]
 
@@ -77,9 +77,11 @@ def gram(cost: Cost, weights: Layers, t: ArrayLike, *, weight_decay: float = 0.0
         W_1, W_2 = onward((B.T @ layers[0], layers[1] @ B), since, later)
         return [B @ W_1, W_2 @ B.T]
 
+    keep = len(t) <= room(problem)
     return replace(
         run,
-        weights=(B @ run.weights[0], run.weights[1] @ B.T),
+        weights=(B @ run.weights[0], run.weights[1] @ B.T) if keep else None,
+        measured=None if keep else measure(problem, run.weights)[1],
         start=problem.weights,
         form="gram",
         continue_from=continued,

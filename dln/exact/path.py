@@ -12,10 +12,10 @@ from ..costs import Cost, FullyObserved, SquareLoss
 from ..critical import gradient_norm
 from ..network import finite_product
 from ..problem import Problem
-from ..trajectory import Trajectory
+from ..trajectory import KEEP_BYTES, Trajectory
 from ..typing import Array
 
-__all__ = ["Law", "narrowed", "path", "squared_distance", "times"]
+__all__ = ["Law", "measure", "narrowed", "path", "room", "squared_distance", "times"]
 
 Law = Callable[[Array], tuple[Array, ...]]  # times (T,) from the start on -> layers, each (T, n_l, n_{l-1})
 
@@ -73,12 +73,17 @@ def path(
     plateaus: bool = True,
     **more: Any,
 ) -> Trajectory:
-    """The trajectory of a law at increasing times; `bare` is the law up to rotations of the hidden layers."""
-    layers = law(t)
+    """The trajectory of a law at increasing times; `bare` is the law up to rotations of the hidden layers.
+
+    The layers are kept up to the size up to which a run of `gradient_flow` keeps them.
+    """
+    layers = law(t) if len(t) <= room(problem) else None
+    A, measured = _measured(problem, bare or law, t) if layers is None else measure(problem, layers)
     return Trajectory(
         t=t,
-        end_to_end=finite_product(layers),
+        end_to_end=A,
         weights=layers,
+        measured=measured if layers is None else None,
         start=problem.weights,
         cost_function=problem.cost,
         depth=problem.depth,
@@ -86,18 +91,39 @@ def path(
         message="The closed form, at the times asked for.",
         method=method,
         form="exact",
-        extrema=_turns(problem, bare or law, t, layers) if plateaus else np.empty((0, 3)),
+        extrema=_turns(problem, bare or law, t, A, measured) if plateaus else np.empty((0, 3)),
         continue_from=lambda _, __, later: list(law(later)),
         **more,
     )
 
 
-def _turns(problem: Problem, law: Law, t: Array, layers: tuple[Array, ...]) -> Array:
+def room(problem: Problem) -> int:
+    """Number of times whose layers take no more than is kept."""
+    return max(1, KEEP_BYTES // (8 * problem.parameters))
+
+
+def measure(problem: Problem, layers: Sequence[Array]) -> tuple[Array, Array]:
+    """A, and cost, objective and squared gradient norm, of layers (T, n_l, n_{l-1})."""
+    A = finite_product(layers)
+    cost, size = problem.cost.raw_value(A), sum(np.sum(W**2, axis=(-2, -1)) for W in layers)
+    squared = gradient_norm(problem.cost, layers, problem.weight_decay) ** 2
+    return A, np.column_stack([cost, cost + 0.5 * problem.weight_decay * size, squared])
+
+
+def _measured(problem: Problem, law: Law, t: Array) -> tuple[Array, Array]:
+    """The same at times, of which no more are seen at once than there is room for."""
+    few = room(problem)
+    parts = [measure(problem, law(t[i : i + few])) for i in range(0, len(t), few)]
+    return np.concatenate([A for A, _ in parts]), np.concatenate([m for _, m in parts])
+
+
+def _turns(problem: Problem, law: Law, t: Array, A: Array, measured: Array) -> Array:
     """Turns of the log rate of decrease (time, log rate, objective), for which times are added where it bends."""
-    seen: tuple[Array, ...] = (t, *_rates(problem, layers))
+    seen: tuple[Array, ...] = (t, A, *_rates(measured))
     more = np.setdiff1d(np.linspace(0.0, t[-1], FEW), t)
     while len(more) > 0:
-        seen = _merge(seen, (more, *_rates(problem, law(more))))
+        A, measured = _measured(problem, law, more)
+        seen = _merge(seen, (more, A, *_rates(measured)))
         more = _between(*seen[:3]) if len(seen[0]) < MOST else more[:0]
     when, _, rate, objective = seen
     # A rate that is only rounding may be constant.
@@ -109,14 +135,10 @@ def _turns(problem: Problem, law: Law, t: Array, layers: tuple[Array, ...]) -> A
     return np.column_stack([when, rate, objective])[turn]
 
 
-def _rates(problem: Problem, layers: tuple[Array, ...]) -> tuple[Array, Array, Array]:
-    """A, log rate and objective."""
-    A = finite_product(layers)
-    size = sum(np.sum(W**2, axis=(-2, -1)) for W in layers)
-    objective = np.asarray(problem.cost.raw_value(A) + 0.5 * problem.weight_decay * size)
+def _rates(measured: Array) -> tuple[Array, Array]:
+    """Log rate, and objective."""
     with np.errstate(divide="ignore", invalid="ignore"):
-        rate = 2 * np.log(gradient_norm(problem.cost, layers, problem.weight_decay)) - np.log(objective)
-    return A, rate, objective
+        return np.log(measured[:, 2]) - np.log(measured[:, 1]), measured[:, 1]
 
 
 def _merge(*parts: tuple[Array, ...]) -> tuple[Array, ...]:
