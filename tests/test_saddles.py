@@ -738,3 +738,12 @@ def test_gap_is_the_ratio_of_singular_values():
         assert saddle.gap == pytest.approx(s[saddle.rank - 1] / s[saddle.rank], rel=1e-3)
     assert found[0].gap > 100
     assert run.depth == 2
+
+
+def test_a_run_that_reaches_cost_zero_exactly_keeps_its_saddles():
+    """Where the objective is 0 the rate of decrease is 0/0, which is no slow point."""
+    cost = dln.costs.FullyObserved(np.diag([2.0, 1.0]))
+    start = dln.inits.aligned(cost.target, 3, scale=1e-6, widths=(2, 30, 30, 2))
+    run = dln.gradient_flow(cost, start, (0.0, 200.0))
+    assert run.objective.min() == 0.0
+    assert [saddle.rank for saddle in dln.find_saddles(run)] == [0, 1, 2]

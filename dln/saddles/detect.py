@@ -295,8 +295,9 @@ class _Search:
             if zoom == 0:
                 times = np.unique(np.r_[times, t])
             _, objective, norm = self._observe(times)
-            with np.errstate(divide="ignore"):
-                best = int(np.argmin(2 * np.log(norm) - np.log(objective)))
+            with np.errstate(divide="ignore", invalid="ignore"):
+                rate = 2 * np.log(norm) - np.log(objective)
+            best = int(np.argmin(np.where(np.isnan(rate), np.inf, rate)))  # NaN where the objective is 0
             t, lower, upper = times[best], times[max(best - 1, 0)], times[min(best + 1, len(times) - 1)]
         return float(t)
 
