@@ -155,9 +155,14 @@ def leaking(weights, hidden):
 
 
 LIBRARY = {name: getattr(network, name) for name in network.__all__}
+# Statements about one matrix, or one singular value, alone
+WITHOUT_NETWORK = (
+    *("batch_gradient", "batch_norm_gradient", "cyclic_sgd", "rank_bound", "rank_bound_as_printed"),
+    *("schatten_prox", "sgd_forgetting", "sgd_low_rank", "sgd_momentum", "sgd_noise"),
+)
 LIBRARY_MUTANTS = [
     ("layer_gradients", one_layer_scaled, ("layer_gradient", "ntk", "balancedness", "balanced_end_to_end")),
-    ("layer_gradients", drifting, tuple(name for name in theorems.names() if name != "schatten_prox")),
+    ("layer_gradients", drifting, tuple(name for name in theorems.names() if name not in WITHOUT_NETWORK)),
     ("layer_gradients", scaled(network.layer_gradients), ("layer_gradient", "ntk", "balanced_end_to_end")),
     ("balances", sums_of_grams, ("balancedness", "riccati_flow", "local_minima_correspond")),
     ("rotate", not_transposed, ("rotations",)),
