@@ -18,6 +18,7 @@ with :math:`\Theta_{ij} = (\varphi'_i - \varphi'_j)/(s_i - s_j)`,
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -32,7 +33,6 @@ MOST_STEPS = 200
 MOST_INNER = 200
 DENSE = 100  # entries of (M, B, C) up to which the Hessian is formed
 CONVERGED = 1e-15  # gradient, relative to what cancels in it
-ACCURATE = 1e-8  # residual of Newton's equation, relative, below which conjugate gradients lose themselves
 LANCZOS = 1e-6  # tolerance of the least eigenvalue, relative to a bound of all
 ARMIJO = 1e-4
 LEVEL = 1e-12  # curvature relative to that of the cost up to which a direction is flat: some costs do not feel all of A
@@ -235,7 +235,7 @@ def newton(point: Point) -> Point:
             best, least = point, norm
         if norm <= CONVERGED * point.size:
             break
-        direction = _direction(point, min(0.1, max(norm / point.size, ACCURATE)) * norm)
+        direction = _direction(point, min(0.1, math.sqrt(norm / point.size)) * norm)
         slope = float(point.gradient @ direction)
         after = _line_search(point, direction, slope)
         if after is None or (not better and -slope <= 4 * EPS * abs(point.objective)):
