@@ -8,6 +8,7 @@ layers means :math:`p = 2/L` and :math:`\mu = \lambda L/2`, so that :math:`\mu p
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -117,7 +118,13 @@ def shrunk(s: Array, weight_decay: float, depth: int) -> Array:
     """Minimiser of (x - s)^2/2 + lambda (L/2) x^(2/L) over x >= 0, for checked input."""
     if depth == 1:
         return np.asarray(s / (1.0 + weight_decay))
-    return _proximal(s, prox.penalty(weight_decay, 1.0 - 2.0 / depth))
+    return _proximal(s, _penalty(weight_decay, depth))
+
+
+@functools.lru_cache(maxsize=64)
+def _penalty(weight_decay: float, depth: int) -> Array:
+    """What the kernels need, once for the many calls of an iteration."""
+    return np.asarray(prox.penalty(weight_decay, 1.0 - 2.0 / depth))
 
 
 def saddle_node(weight_decay: ArrayLike, depth: int) -> tuple[Array, Array]:
