@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import math
 
 import numpy as np
@@ -215,3 +216,21 @@ COST = dln.costs.FullyObserved(np.eye(2))
 def test_bad_input_is_refused_by_name(call, name):
     with pytest.raises((ValueError, TypeError), match=rf"^`{name}` must .*\. [A-Z]"):
         call()
+
+
+def test_the_search_for_counterexamples_finds_agreement():
+    from dln import experiments
+
+    module = experiments.load("conjecture")
+    parser = argparse.ArgumentParser()
+    module.options(parser)
+    options = parser.parse_args(["--quick"])
+    options.progress = False
+    outcome = module.run(options)
+    assert outcome.success
+    verdicts = outcome.parameters["verdicts"]
+    assert len(verdicts) == 12
+    assert {v["cost"] for v in verdicts} == {"full", "masked", "sensing"}
+    agreed = [v for v in verdicts if v["verdict"] == "agree"]
+    assert len(agreed) >= 8  # the others are undecided in float64
+    assert all(v["cost_error"] <= 1e-3 and v["distance"] < 0.2 for v in agreed)
