@@ -11,7 +11,7 @@ The others are small, and either wait to grow or decay. The rank is the number o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -212,7 +212,7 @@ def escape(cost: Cost, A: Array) -> tuple[float, float, float]:
 
 def curvature_range(cost: Cost, weights: Sequence[Array], weight_decay: float) -> tuple[float, float]:
     """Lowest and highest eigenvalue of the Hessian of the objective with respect to the weights (Lanczos)."""
-    from scipy.sparse.linalg import LinearOperator, eigsh
+    from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 
     sizes = [W.size for W in weights]
     n = sum(sizes)
@@ -236,8 +236,15 @@ def curvature_range(cost: Cost, weights: Sequence[Array], weight_decay: float) -
         H = np.array([product(e) for e in np.eye(n)])
         values = np.linalg.eigvalsh((H + H.T) / 2)
         return float(values[0]), float(values[-1])
-    operator = LinearOperator((n, n), matvec=product, dtype=np.float64)
     start = np.random.default_rng(0).standard_normal(n)
-    lowest = eigsh(operator, k=1, which="SA", tol=1e-4, v0=start, return_eigenvectors=False, ncv=min(n, 40))
-    highest = eigsh(operator, k=1, which="LA", tol=1e-2, v0=start, return_eigenvectors=False)
-    return float(lowest[0]), float(highest[0])
+
+    def largest(matvec: Callable[[Array], Array], tol: float) -> float:
+        operator = LinearOperator((n, n), matvec=matvec, dtype=np.float64)
+        return float(eigsh(operator, k=1, which="LA", tol=tol, v0=start, return_eigenvectors=False)[0])
+
+    try:
+        highest = largest(product, 1e-2)
+        # turned round, the least eigenvalue is the largest, and its tolerance absolute: it may be zero
+        return highest - largest(lambda v: highest * np.ravel(v) - product(v), 1e-5), highest
+    except ArpackNoConvergence:
+        return -np.inf, 0.0  # no minimum that we could vouch for

@@ -234,3 +234,14 @@ def test_the_search_for_counterexamples_finds_agreement():
     agreed = [v for v in verdicts if v["verdict"] == "agree"]
     assert len(agreed) >= 8  # the others are undecided in float64
     assert all(v["cost_error"] <= 1e-3 and v["distance"] < 0.2 for v in agreed)
+
+
+@pytest.mark.parametrize(("depth", "observed"), [(2, 1440), (3, 2160)])
+def test_path_of_a_large_problem(depth, observed):
+    """Flat directions by the hundred: the least curvature is zero to rounding, and still found."""
+    cost = completion(3, 60, tuple(np.linspace(10.0, 4.0, 6)), observed)
+    path = dln.saddle_to_saddle(cost, depth)
+    assert [saddle.rank for saddle in path.saddles] == list(range(7))
+    assert path.saddles[-1].kind == "minimum"
+    assert path.saddles[-1].cost < 1e-15 * path.saddles[0].cost
+    assert (np.diff([saddle.cost for saddle in path.saddles]) < 0).all()

@@ -30,6 +30,7 @@ SETTLED = 1e-9  # gradient relative to that at zero, from which a segment has ar
 NEW = 1e-7  # singular value of the new mode over the one it is heading for: by so little the orbit is missed
 FITTED = 1e-12  # share of the cost at which a segment ends in any case: the fit is perfect, or its infimum not attained
 MOST_STEPS = 20_000  # of a segment
+SAVED = 256  # iterates of a descent that are kept, at least where its number of steps has divisors
 TOGETHER = 1e-6  # relative difference of singular values of the gradient that escape together
 ZERO = 1e-7  # singular values below this share of the largest are none
 GOLDEN = (math.sqrt(5.0) - 1.0) / 2.0
@@ -303,10 +304,14 @@ def greedy_low_rank(
     depth, (n_L, n_0) = zero.problem.depth, zero.A.shape
     weights = [np.empty((0, n_0)), *[np.empty((0, 0))] * (depth - 2), np.empty((n_L, 0))]
     goal = least + tolerance * (zero.objective - least)
+    steps = checks.integer(steps, "steps", least=1)
+    every = max(
+        k for k in range(1, max(1, steps // SAVED) + 1) if steps % k == 0
+    )  # so that the last one is saved
     saddles, segments = [_visited(zero, scale)], []
     while saddles[-1].cost > goal and len(weights[0]) < most:
         weights = _wider(weights, cost.gradient(saddles[-1].end_to_end), epsilon)
-        segment = gradient_descent(cost, weights, learning_rate, steps, keep_weights=True)
+        segment = gradient_descent(cost, weights, learning_rate, steps, every=every, keep_weights=True)
         segments.append(segment)
         if segment.weights is None or not segment.success:
             break
