@@ -42,7 +42,7 @@ def test_saddles_of_a_fully_observed_target_are_its_truncations(depth):
     for k, segment in enumerate(path.segments):  # straight: one mode grows, the others stand still
         x = np.einsum("i,tij,j->t", U[:, k], segment.end_to_end, Vt[k])
         line = (U[:, :k] * s[:k]) @ Vt[:k] + x[:, None, None] * np.outer(U[:, k], Vt[k])
-        assert np.allclose(segment.end_to_end, line, atol=1e-9)
+        assert np.allclose(segment.end_to_end, line, atol=1e-11)
         assert (np.diff(x) > -1e-9).all()
 
 
@@ -117,7 +117,7 @@ def test_distance_of_runs_falls_with_the_gap_of_the_singular_values(depth):
     assert abs(slope(alphas, distances) - 2 / 3) < 0.1
     gaps, places = path.distances(run)
     assert gaps.shape == places.shape == run.t.shape
-    assert (np.diff(np.floor(places)) >= 0).all()  # one orbit after the other
+    assert (np.maximum.accumulate(places) - places).max() < 0.1  # one orbit after the other
     own = path.distance(path.segments[1])
     assert own < 1e-7
 

@@ -214,7 +214,7 @@ def _visited(point: Point, scale: float, bounded: bool = True) -> PathSaddle:
 
 
 def orbit(point: Point, scale: float, rtol: float) -> Trajectory:
-    """The heteroclinic orbit along the top singular pair of the gradient."""
+    """The heteroclinic orbit along the top singular pair of the gradient, by the most accurate of the methods."""
     cost, depth = point.problem.cost, point.problem.depth
     U, s, Vt = np.linalg.svd(point.normal_gradient)
     pair = np.outer(U[:, 0], Vt[0])
@@ -227,7 +227,14 @@ def orbit(point: Point, scale: float, rtol: float) -> Trajectory:
     small = SETTLED * scale * heading ** ((depth - 1) / depth)
     until = Until(gradient_norm=small, cost=FITTED * point.objective)
     return gradient_flow(
-        cost, start, (0.0, math.inf), rtol=rtol, until=until, max_steps=MOST_STEPS, keep_weights=True
+        cost,
+        start,
+        (0.0, math.inf),
+        method="radau13",
+        rtol=rtol,
+        until=until,
+        max_steps=MOST_STEPS,
+        keep_weights=True,
     )
 
 

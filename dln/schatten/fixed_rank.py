@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+from scipy.linalg.lapack import dpotrf, dpotrs
 
 from ..costs import Cost
 from ..typing import Array
@@ -31,7 +32,7 @@ __all__ = ["Penalised", "Point", "newton"]
 
 MOST_STEPS = 200
 MOST_INNER = 200
-DENSE = 100  # entries of (M, B, C) up to which the Hessian is formed
+DENSE = 160  # entries of (M, B, C) up to which the Hessian is formed
 CONVERGED = 1e-15  # gradient, relative to what cancels in it
 LANCZOS = 1e-6  # tolerance of the least eigenvalue, relative to a bound of all
 ARMIJO = 1e-4
@@ -248,10 +249,19 @@ def _direction(point: Point, tolerance: float) -> Array:
     """A descent direction: Newton's where the Hessian is positive definite."""
     if len(point.gradient) > DENSE:
         return _conjugate_gradients(point, tolerance)
-    values, vectors = np.linalg.eigh(point.dense_hessian)
+    H, g = point.dense_hessian, point.gradient
+    if (z := _solved(H, -g)) is not None and z @ H @ z > LEVEL * point.curvature * (z @ z):
+        return z
+    values, vectors = np.linalg.eigh(H)
     felt = np.abs(values) > LEVEL * point.curvature
-    along = vectors.T[felt] @ point.gradient
+    along = vectors.T[felt] @ g
     return np.asarray(-(along / np.abs(values[felt])) @ vectors.T[felt])
+
+
+def _solved(H: Array, b: Array) -> Array | None:
+    """Solution of H z = b, None where H is not positive definite."""
+    factor, failed = dpotrf(H)
+    return None if failed else np.asarray(dpotrs(factor, b)[0])
 
 
 def _conjugate_gradients(point: Point, tolerance: float) -> Array:

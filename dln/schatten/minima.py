@@ -11,17 +11,15 @@ import numpy as np
 from .. import checks
 from ..costs import Cost, FullyObserved
 from ..typing import RNG, Array
+from .alternating import approximation
 from .fixed_rank import Penalised, Point, newton
 from .matrix import prox
-from .scalar import branches, shrunk
+from .scalar import branches
 
 __all__ = ["Certificate", "Minimum", "solve"]
 
 SAME = 1e-6  # relative distance up to which two minima are one
 PROVED = 1e-9  # gap, relative to the objective at 0, up to which a minimum is global
-POWER = 12  # steps of the power method
-MOST_GRADIENTS = 300  # proximal gradients before Newton's method
-SETTLED, NEAR = 4, 1e-2  # it takes over after so many of one rank, and a relative step as small as this
 FLAT = 1e-8  # least eigenvalue of the Hessian, relative to the curvature of the cost, that counts as zero
 
 
@@ -91,10 +89,10 @@ def solve(
 
     They are the products W_L ... W_1 at the minima of :math:`C(W_L \cdots W_1) + \tfrac\lambda2 \sum_l \|W_l\|_F^2`.
     For L <= 2 and convex C there is one minimum, certified by duality. For L >= 3 there may be one or more at every
-    rank, A = 0 among them: accelerated proximal gradients lead to a low one; from every minimum found the search goes
-    up in rank along the top singular pairs of the gradient, and down by the least singular value. Each run ends with
-    Newton's method on the matrices of one rank. All minima of a fully observed target are found; for other costs there
-    may be more, which a larger `breadth` and `restarts` look for.
+    rank, A = 0 among them: alternating reweighted regressions lead to a low one; from every minimum found the search
+    goes up in rank along the top singular pairs of the gradient, and down by the least singular value. Each run ends
+    with Newton's method on the matrices of one rank. All minima of a fully observed target are found; for other costs
+    there may be more, which a larger `breadth` and `restarts` look for.
 
     Parameters
     ----------
@@ -110,7 +108,7 @@ def solve(
         (n_L, n_0), where the cost does not know it.
     breadth : int
         For L >= 3, singular pairs along which modes are added, and minima of one rank from which the search goes on:
-        0 is the run of proximal gradients alone, 1 adds the greedy path through all ranks, 2 finds most of the others.
+        0 is one run, to one low minimum, 1 adds the greedy path through all ranks, 2 finds most of the others.
     restarts : int
         For L >= 3, random starts around the lowest minimum of every rank.
     rng : None, int, SeedSequence or Generator
@@ -148,7 +146,7 @@ def solve(
     random = checks.generator(rng)
     zero = Point(problem, np.empty((n[0], 0)), np.empty(0), np.empty((n[1], 0)))
     if depth <= 2:
-        points = [_ridge(zero) if depth == 1 else _convex(_start(zero, most), most)]
+        points = [_ridge(zero) if depth == 1 else _convex(approximation(zero, most), most)]
     else:
         points = _by_rank(zero, most, breadth, restarts, random)
     minima = [_minimum(point, zero, most) for point in points]
@@ -205,45 +203,6 @@ def _ridge(point: Point) -> Point:
     return Point(problem, U[:, :r], s[:r], Vt[:r].T)
 
 
-def _start(zero: Point, most: int) -> Point:
-    """The rank and nearly the place of a low minimum, by accelerated proximal gradients from the rescaled gradient."""
-    problem, cost = zero.problem, zero.problem.cost
-    steep, t, same, rank = _steepness(zero), 1.0, 0, -1
-    before = A = -zero.G / steep if problem.depth > 2 else zero.A
-    U, s, Vt = np.empty((len(A), 0)), np.empty(0), np.empty((0, A.shape[1]))
-    for _ in range(MOST_GRADIENTS):
-        after = (1.0 + math.sqrt(1.0 + 4.0 * t * t)) / 2.0
-        Y = A + (t - 1.0) / after * (A - before)
-        G, value = cost.raw_gradient(Y), float(cost.raw_value(Y))
-        while True:
-            U, s, Vt = np.linalg.svd(Y - G / steep, full_matrices=False)
-            s = shrunk(s, problem.decay / steep, problem.depth)
-            s[most:] = 0.0
-            Z = (U * s) @ Vt
-            D = Z - Y
-            bound = value + float(np.sum(G * D)) + steep / 2 * float(np.sum(D * D))
-            if float(cost.raw_value(Z)) <= bound + 1e-12 * abs(value):
-                break
-            steep *= 2.0
-        before, A, t = A, Z, 1.0 if np.sum(D * (Z - A)) < 0 else after
-        same = same + 1 if np.count_nonzero(s) == rank else 0
-        rank = int(np.count_nonzero(s))
-        if same >= SETTLED and np.linalg.norm(A - before) <= NEAR * np.linalg.norm(A):
-            break
-    return Point(problem, U[:, :rank], s[:rank], Vt[:rank].T)
-
-
-def _steepness(zero: Point) -> float:
-    """Largest second derivative of the cost at 0, by the power method, and a little more."""
-    D = -zero.G
-    for _ in range(POWER):
-        size = float(np.linalg.norm(D))
-        if size == 0.0:
-            break
-        D = zero.problem.cost.raw_hessian_vector(zero.A, D / size)
-    return 1.1 * float(np.linalg.norm(D)) or 1.0
-
-
 def _convex(point: Point, most: int) -> Point:
     """Depth 2: modes are added, at most as many as there are, until none pays."""
     point = newton(point) if point.rank > 0 else point
@@ -280,7 +239,7 @@ def _with_modes(point: Point, U: Array, s: Array, V: Array) -> Point:
 def _by_rank(zero: Point, most: int, breadth: int, restarts: int, random: np.random.Generator) -> list[Point]:
     """Depths 3 and more: distinct local minima, each expanded once into starts of higher and of lower rank."""
     found = [zero]
-    _keep(found, _start(zero, most))
+    _keep(found, approximation(zero, most))
     for k, point in enumerate(found):  # which grows meanwhile
         if breadth > 0 and sum(other.rank == point.rank for other in found[:k]) < breadth:
             for start in _beside(point, most, breadth):
