@@ -117,9 +117,8 @@ def test_distance_of_runs_falls_with_the_gap_of_the_singular_values(depth):
     assert abs(slope(alphas, distances) - 2 / 3) < 0.1
     gaps, places = path.distances(run)
     assert gaps.shape == places.shape == run.t.shape
-    assert (
-        np.maximum.accumulate(places) - places
-    ).max() < 0.5  # one orbit after the other, but for ties at a saddle
+    back = np.maximum.accumulate(places) - places
+    assert back.max() < 0.5  # one orbit after the other, but for ties at a saddle
     own = path.distance(path.segments[1])
     assert own < 1e-7
 

@@ -3,8 +3,8 @@ r"""A first approximation of a minimum by alternating ridge regressions, turned 
 With A = U V^T the penalty is at most :math:`\tfrac L2 \sum_i (\tfrac12 |u_i|^2 + \tfrac12 |v_i|^2)^{2/L}`, which is
 concave in the squares and lies below its tangent: a ridge penalty with the weight :math:`\lambda \sigma_i^{2/L-1}` on
 each column. Each sweep solves for U and for V in turn, and then turns the columns onto the singular vectors, where the
-bound is sharp. Columns that die take the rank down to that of a minimum. (For L = 2 this is softImpute-ALS of T. Hastie,
-R. Mazumder, J. Lee, R. Zadeh, JMLR 16 (2015) 3367; the bound for other L is that of P. Giampouras, R. Vidal,
+bound is sharp. Columns that die take the rank down to that of a minimum. (For L = 2 this is softImpute-ALS of
+T. Hastie, R. Mazumder, J. Lee, R. Zadeh, JMLR 16 (2015) 3367; the bound for other L is that of P. Giampouras, R. Vidal,
 A. Rontogiannis, B. Haeffele, NeurIPS 2020.)
 """
 
