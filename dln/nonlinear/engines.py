@@ -67,6 +67,9 @@ class Compiled(Plain):
     def __init__(self, net: Network, X: Any, Y: Any, loss: Loss, optimizer: Optimizer, memory: Any) -> None:
         super().__init__(net, X, Y, loss, optimizer, memory)
         self.flat = np.ascontiguousarray(X).reshape(-1), np.ascontiguousarray(Y).reshape(-1)
+        from ..core import dense
+
+        self.kernel = dense.compiled_descend(net.dtype.name)
         self.kind = LOSSES.index(type(loss))
         self.size = 0
 
@@ -80,8 +83,6 @@ class Compiled(Plain):
         return float(losses[0]) if len(losses) else np.nan
 
     def _call(self, drawn: Any, learning_rate: float, update: bool) -> Any:
-        from ..core import dense
-
         steps, size = drawn.shape
         if size != self.size:
             self.size = size
@@ -95,7 +96,7 @@ class Compiled(Plain):
         ]
         flags = np.array([size, self.kind, update, o.momentum > 0, o.nesterov], dtype=np.int64)
         losses = np.empty(steps)
-        done = dense.compiled_descend(net.dtype.name)(
+        done = self.kernel(
             *(self.table, self.reals, np.array(hyper, dtype=net.dtype), flags),
             *(net.theta, self.memory[0], net.gradient, net.running),
             *(*self.flat, np.ascontiguousarray(drawn, dtype=np.int64).reshape(-1), losses, self.work),

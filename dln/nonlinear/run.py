@@ -120,7 +120,8 @@ class Run:
         return True
 
     def _finite(self) -> bool:
-        return bool(np.isfinite(self.net.theta).all())
+        theta = self.net.theta
+        return bool(np.isfinite(theta @ theta) or np.isfinite(theta).all())
 
     def _chunks(self, order: Any) -> Iterator[tuple[int, Any]]:
         """The steps of an epoch in pieces of some `LOOK_SECONDS`."""
