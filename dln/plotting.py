@@ -15,10 +15,12 @@ from .trajectory import Trajectory
 from .typing import Array
 
 __all__ = [
+    "plot_against_forgetting",
     "plot_bifurcation",
     "plot_by_rank",
     "plot_cost",
     "plot_prox",
+    "plot_rank_map",
     "plot_schatten_balls",
     "plot_spread",
     "plot_trajectory",
@@ -241,3 +243,64 @@ def _plain_ticks(axis: Any) -> None:
     axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.set_minor_formatter(NullFormatter())
+
+
+def plot_rank_map(
+    ranks: Mapping[tuple[int, float], float],
+    ax: Any = None,
+    *,
+    most: float,
+    contours: Mapping[tuple[int, float], float] | None = None,
+) -> Any:
+    """Ranks by batch size and weight decay, as numbers on colours from 0 to `most`; returns the axes.
+
+    `contours` are levels, one for each decade, of another quantity on the same cells.
+    """
+    ax = _axes(ax)
+    sizes, decays = (sorted(set(values)) for values in zip(*ranks, strict=True))
+    values = np.array([[ranks.get((B, wd), np.nan) for wd in decays] for B in sizes])
+    ax.imshow(values, cmap="viridis", vmin=0, vmax=most, aspect="auto", origin="lower")
+    for (i, j), value in np.ndenumerate(values):
+        text, dark = ("-", True) if np.isnan(value) else (f"{value:.1f}", value > 0.7 * most)
+        ax.text(j, i, text, ha="center", va="center", color="black" if dark else "white")
+    shown = [wd for wd in decays if contours and all((B, wd) in contours for B in sizes)]
+    if contours and len(shown) > 1 and len(sizes) > 1:
+        levels = np.log10([[contours[B, wd] for wd in shown] for B in sizes])
+        lines = ax.contour(
+            [decays.index(wd) for wd in shown], range(len(sizes)), levels, colors="white", linewidths=0.8,
+            levels=np.arange(np.floor(levels.min()), np.ceil(levels.max()) + 1),
+        )  # fmt: skip
+        ax.clabel(lines, fmt=lambda power: f"{10**power:g}", fontsize="x-small")
+    ax.set_xticks(range(len(decays)), [f"{wd:g}" for wd in decays])
+    ax.set_yticks(range(len(sizes)), [str(B) for B in sizes])
+    ax.set(xlabel=r"weight decay $\lambda$", ylabel="batch size B")
+    return ax
+
+
+def plot_against_forgetting(
+    ranks: Mapping[int, Sequence[tuple[float, float]]], ax: Any = None, *, most: float
+) -> Any:
+    """Pairs (tau, rank) of many runs, one colour for each batch size, those of tau = 0 as lines; returns the axes."""
+    ax = _axes(ax)
+    for place, (B, pairs) in enumerate(ranks.items()):
+        shade = graded(place, len(ranks))
+        tau, values = np.array(pairs).reshape(-1, 2).T
+        ax.plot(tau[tau > 0], values[tau > 0], "o", ms=4, mew=0, alpha=0.8, color=shade, label=f"B = {B}")
+        if (tau == 0).any():
+            ax.axhline(values[tau == 0].mean(), color=shade, lw=0.8, ls=":")
+    ax.set(
+        xscale="log",
+        xlabel=r"$\tau$ = sum of $\eta\lambda$ over the steps",
+        ylabel="mean rank of the hidden matrices",
+    )
+    ax.set_ylim(0, 1.03 * most)
+    _plain_ticks(ax.xaxis)
+    ax.legend(frameon=False, fontsize="small", title="dotted: no decay")
+    return ax
+
+
+def graded(place: int, count: int) -> Any:
+    """Colours of an ordered family, dark to light."""
+    from matplotlib import colormaps
+
+    return colormaps["plasma"](0.9 * place / max(count - 1, 1))

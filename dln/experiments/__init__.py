@@ -1,4 +1,4 @@
-"""Experiments of the command line: one module each, found by listing this folder.
+"""Experiments of the command line: one module each, found by listing this folder (but for names that begin with _).
 
 A module has `TITLE`, `options(parser)` that adds its command-line options, and `run(options) -> Outcome`.
 """
@@ -34,7 +34,8 @@ class Outcome:
 
 def names() -> tuple[str, ...]:
     """Names of all experiments, the main one first."""
-    found = sorted(module.name.replace("_", "-") for module in pkgutil.iter_modules(__path__))
+    modules = (module.name for module in pkgutil.iter_modules(__path__))
+    found = sorted(name.replace("_", "-") for name in modules if not name.startswith("_"))
     return tuple(sorted(found, key=lambda name: name != MAIN))
 
 
