@@ -15,8 +15,8 @@ from .trajectory import Trajectory
 from .typing import Array
 
 __all__ = [
-    "plot_against_forgetting",
     "plot_bifurcation",
+    "plot_by_batch_size",
     "plot_by_rank",
     "plot_cost",
     "plot_prox",
@@ -267,35 +267,31 @@ def plot_rank_map(
     if contours and len(shown) > 1 and len(sizes) > 1:
         levels = np.log10([[contours[B, wd] for wd in shown] for B in sizes])
         lines = ax.contour(
-            [decays.index(wd) for wd in shown], range(len(sizes)), levels, colors="white", linewidths=0.8,
+            [decays.index(wd) for wd in shown], range(len(sizes)), levels, colors="tab:red", linewidths=1.0,
             levels=np.arange(np.floor(levels.min()), np.ceil(levels.max()) + 1),
         )  # fmt: skip
-        ax.clabel(lines, fmt=lambda power: f"{10**power:g}", fontsize="x-small")
+        ax.clabel(lines, fmt=lambda power: f"$10^{{{power:g}}}$", fontsize="small")
     ax.set_xticks(range(len(decays)), [f"{wd:g}" for wd in decays])
     ax.set_yticks(range(len(sizes)), [str(B) for B in sizes])
     ax.set(xlabel=r"weight decay $\lambda$", ylabel="batch size B")
     return ax
 
 
-def plot_against_forgetting(
-    ranks: Mapping[int, Sequence[tuple[float, float]]], ax: Any = None, *, most: float
+def plot_by_batch_size(
+    ranks: Mapping[int, Sequence[tuple[float, float]]], ax: Any = None, *, most: float, style: str = "o"
 ) -> Any:
-    """Pairs (tau, rank) of many runs, one colour for each batch size, those of tau = 0 as lines; returns the axes."""
+    """Pairs (tau, rank), one colour for each batch size, the mean of those with tau = 0 dotted; returns the axes."""
     ax = _axes(ax)
     for place, (B, pairs) in enumerate(ranks.items()):
         shade = graded(place, len(ranks))
         tau, values = np.array(pairs).reshape(-1, 2).T
-        ax.plot(tau[tau > 0], values[tau > 0], "o", ms=4, mew=0, alpha=0.8, color=shade, label=f"B = {B}")
+        ax.plot(tau[tau > 0], values[tau > 0], style, ms=4, mew=0, alpha=0.8, color=shade, label=f"B = {B}")
         if (tau == 0).any():
             ax.axhline(values[tau == 0].mean(), color=shade, lw=0.8, ls=":")
-    ax.set(
-        xscale="log",
-        xlabel=r"$\tau$ = sum of $\eta\lambda$ over the steps",
-        ylabel="mean rank of the hidden matrices",
-    )
+    ax.set(xscale="log", xlabel=r"$\tau$, the sum of $\eta\lambda$ over the steps", ylabel="mean rank")
     ax.set_ylim(0, 1.03 * most)
     _plain_ticks(ax.xaxis)
-    ax.legend(frameon=False, fontsize="small", title="dotted: no decay")
+    ax.legend(frameon=False, fontsize="small")
     return ax
 
 

@@ -72,10 +72,14 @@ class Run:
     history: History
     collapsed: bool
 
-    def rank(self, epsilon: float, *, corrected: bool = False, epoch: int = -1) -> float:
-        """Mean over all matrices but the last of the rank at epsilon and the Frobenius norm of W_T."""
-        ranks = self.history.rank(epsilon, "frobenius", corrected=corrected)
-        return float(ranks[epoch, :-1].mean())
+    def ranks(self, epsilon: float, *, corrected: bool = False) -> Array:
+        """Mean over all matrices but the last of the rank at epsilon and the Frobenius norm of W_T, (epochs + 1,)."""
+        counts = self.history.rank(epsilon, "frobenius", corrected=corrected)
+        return np.asarray(counts[:, :-1].mean(axis=1))
+
+    def rank(self, epsilon: float, *, corrected: bool = False) -> float:
+        """That of the end."""
+        return float(self.ranks(epsilon, corrected=corrected)[-1])
 
     @property
     def tau(self) -> float:

@@ -71,7 +71,7 @@ def run(options: argparse.Namespace) -> Outcome:
             "data": options.data, "batch_sizes": sizes, "learning_rates": rates, "weight_decays": decays,
             "epochs": epochs, "seed": options.seed, "seeds": len(seeds), "runs": len(runs),
             "equal tau": _equal_tau(runs),
-            "start rank": {f"{eps:g}": runs[0].rank(eps, epoch=0) for eps in EPSILONS},
+            "start rank": {f"{eps:g}": float(runs[0].ranks(eps)[0]) for eps in EPSILONS},
         },
         success=len(runs) == len(cases),
         figures={"sgd-rank": _figure(runs, rows)},
@@ -144,7 +144,7 @@ def _without_decay(good: Sequence[Run]) -> list[str]:
         return []
     ends = []
     for eps in EPSILONS:
-        start, ranks = undecayed[0].rank(eps, epoch=0), [run.rank(eps) for run in undecayed]
+        start, ranks = undecayed[0].ranks(eps)[0], [run.rank(eps) for run in undecayed]
         ends.append(f"{min(ranks):.4g} to {max(ranks):.4g} at eps = {eps:g} (start: {start:.4g})")
     return [f"Without weight decay, for every B and eta, the rank ends at {', '.join(ends)}: no bias."]
 
@@ -199,7 +199,7 @@ def _figure(runs: Sequence[Run], rows: Sequence[dict[str, Any]]) -> Any:
                     if run.case.batch_size == B]
                 for B in sorted({run.case.batch_size for run in good})
             }  # fmt: skip
-            plotting.plot_against_forgetting(ranks, ax, most=WIDTH)
+            plotting.plot_by_batch_size(ranks, ax, most=WIDTH)
             ax.set_title(
                 f"rank of what training has made, at {EPSILONS[1]:g}"
                 if corrected
