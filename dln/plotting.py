@@ -237,10 +237,11 @@ def plot_spread(
 
 
 def _plain_ticks(axis: Any) -> None:
-    """Numbers like 0.02 at 1, 2 and 5 of every decade of a logarithmic axis."""
+    """Numbers like 0.02 at 1, 2 and 5 of every decade of a logarithmic axis; at 1 alone where there are many."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    low, high = axis.get_view_interval()
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high < 1e3 * low else (1.0,)))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.set_minor_formatter(NullFormatter())
 

@@ -45,6 +45,7 @@ class Case:
     momentum: float = 0.0
     schedule: Mapping[int, float] | None = None
     build: Callable[[Any], Network] = network
+    name: str = ""
 
     def train(self, samples: Data) -> History:
         """Its history."""
@@ -155,13 +156,17 @@ def cells(runs: Iterable[Run], key: Callable[[Case], Any]) -> dict[Any, list[Run
 
 
 def row(runs: Sequence[Run], epsilons: Sequence[float]) -> dict[str, Any]:
-    """Means over the runs of a cell that did not collapse, of ranks and accuracies; and how many did."""
+    """Means over the runs of a cell that did not collapse, of ranks and accuracies; and how many did.
+
+    The spread is the largest less the smallest rank at the first epsilon.
+    """
     kept = [run for run in runs if not run.collapsed]
     columns: dict[str, Any] = {"tau": _mean(run.tau for run in runs)}
     for eps in epsilons:
         ranks = [run.rank(eps) for run in kept]
         columns[f"rank {eps:g}"] = _mean(ranks)
-        columns[f"spread {eps:g}"] = float(np.ptp(ranks)) if ranks else np.nan
+        if eps == epsilons[0]:
+            columns["spread"] = float(np.ptp(ranks)) if ranks else np.nan
         columns[f"corrected {eps:g}"] = _mean(run.rank(eps, corrected=True) for run in kept)
     columns["train"] = _mean(float(run.history.train_accuracy[-1]) for run in kept)
     columns["test"] = _mean(float(run.history.test_accuracy[-1]) for run in kept)

@@ -104,7 +104,7 @@ def _notes(runs: Sequence[Run], rows: Sequence[dict[str, Any]], asked: int) -> l
     test = np.array([run.history.test_accuracy[-1] for run in good])
     notes = [
         "rank eps: mean over the hidden matrices of #{s_i > eps ||W||_F}; corrected: that of U_T = W_T - D_T W_0, "
-        "by the same norm; spread: largest less smallest over the seeds; tau = eta lambda steps.",
+        "by the same norm; spread: largest less smallest rank over the seeds; tau = eta lambda steps.",
         *_without_decay(good),
         f"Spearman correlation of rank and tau over {len(good)} runs: {_training.spearman(ranks, tau):.3f}."
         + (" Runs of the same tau, but different batch sizes:" if groups else ""),
