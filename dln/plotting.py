@@ -292,7 +292,8 @@ def plot_by_batch_size(
     ax.set(xscale="log", xlabel=r"$\tau$, the sum of $\eta\lambda$ over the steps", ylabel="mean rank")
     ax.set_ylim(0, 1.03 * most)
     _plain_ticks(ax.xaxis)
-    ax.legend(frameon=False, fontsize="small")
+    if ranks:
+        ax.legend(frameon=False, fontsize="small")
     return ax
 
 

@@ -24,7 +24,7 @@ WIDTH, HIDDEN = 64, 4  # as the network of the experiments has them
 CLASSES = 10
 DATA: dict[str, Callable[[], Data]] = {
     "digits": digits,
-    "teacher": lambda: teacher(WIDTH, CLASSES, 1797, hidden=WIDTH, rng=0),
+    "teacher": lambda: teacher(WIDTH, CLASSES, 1797, hidden=WIDTH, rank=8, rng=0),
 }
 
 
@@ -105,7 +105,9 @@ def settle(options: argparse.Namespace, full: Mapping[str, Any], quick: Mapping[
             setattr(options, name, usual)
     options.seeds = checks.integer(options.seeds, "--seeds", least=1)
     options.seed = checks.integer(options.seed, "--seed", least=0)
-    options.jobs = checks.integer(options.jobs or len(os.sched_getaffinity(0)), "--jobs", least=1)
+    options.jobs = checks.integer(
+        os.cpu_count() or 1 if options.jobs is None else options.jobs, "--jobs", least=1
+    )
 
 
 def data(options: argparse.Namespace) -> Data:
@@ -161,7 +163,7 @@ def row(runs: Sequence[Run], epsilons: Sequence[float]) -> dict[str, Any]:
     The spread is the largest less the smallest rank at the first epsilon.
     """
     kept = [run for run in runs if not run.collapsed]
-    columns: dict[str, Any] = {"tau": _mean(run.tau for run in runs)}
+    columns: dict[str, Any] = {"tau": _mean(run.tau for run in kept or runs)}
     for eps in epsilons:
         ranks = [run.rank(eps) for run in kept]
         columns[f"rank {eps:g}"] = _mean(ranks)
@@ -182,6 +184,6 @@ def spearman(x: Array, y: Array) -> float:
     """Rank correlation; NaN where one of the two does not vary."""
     from scipy.stats import rankdata
 
-    if np.ptp(x) == 0 or np.ptp(y) == 0:
+    if len(x) < 2 or np.ptp(x) == 0 or np.ptp(y) == 0:
         return np.nan
     return float(np.corrcoef(rankdata(x), rankdata(y))[0, 1])

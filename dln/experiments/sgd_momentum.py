@@ -76,7 +76,7 @@ def run(options: argparse.Namespace) -> Outcome:
         notes=[
             "-log D: of W_T = D_T W_0 + U_T, what the run has forgotten; tau = sum of eta lambda, which leaves out "
             "momentum; ranks as in sgd-rank. Beyond -log D = "
-            f"{-np.log(EPSILON):.2g} nothing of the start counts at {EPSILON:g}, and the rank is that of training alone.",
+            f"{-np.log(EPSILON):.2g} nothing of the start counts at {EPSILON:g}: the rank is that of training alone.",
             f"slow: the learning rate of momentum without it. schedule: x {options.factor:g} at epochs "
             f"{', '.join(map(str, rules['schedule']['schedule']))}.",
             *_compared(rows),
