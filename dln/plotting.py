@@ -210,7 +210,7 @@ def plot_by_rank(values: Mapping[int, float], ax: Any = None, *, depth: int, cho
     ax.semilogy(chosen, values[chosen], "o", ms=10, mfc="none", mew=1.4, color=shade)
     ax.xaxis.get_major_locator().set_params(integer=True)
     ax.set_xlabel("rank")
-    _plain_ticks(ax.yaxis)
+    plain_ticks(ax.yaxis)
     return ax
 
 
@@ -231,12 +231,12 @@ def plot_spread(
         x, median, (median - low, high - median), fmt="s", ms=4, lw=1.4, color=shade, label=f"L = {depth}"
     )
     ax.set(xscale="log", yscale="log")
-    _plain_ticks(ax.xaxis)
-    _plain_ticks(ax.yaxis)
+    plain_ticks(ax.xaxis)
+    plain_ticks(ax.yaxis)
     return ax
 
 
-def _plain_ticks(axis: Any) -> None:
+def plain_ticks(axis: Any) -> None:
     """Numbers like 0.02 at 1, 2 and 5 of every decade of a logarithmic axis; at 1 alone where there are many."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
@@ -291,7 +291,7 @@ def plot_by_batch_size(
             ax.axhline(values[tau == 0].mean(), color=shade, lw=0.8, ls=":")
     ax.set(xscale="log", xlabel=r"$\tau$, the sum of $\eta\lambda$ over the steps", ylabel="mean rank")
     ax.set_ylim(0, 1.03 * most)
-    _plain_ticks(ax.xaxis)
+    plain_ticks(ax.xaxis)
     if ranks:
         ax.legend(frameon=False, fontsize="small")
     return ax
