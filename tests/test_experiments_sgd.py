@@ -13,7 +13,7 @@ from dln import cli, data, experiments, rank
 from dln.experiments import _training
 from dln.nonlinear import mlp, train
 
-NAMES = ("sgd-rank", "sgd-forgetting", "sgd-bound", "sgd-momentum")
+NAMES = ("sgd-rank", "sgd-forgetting", "sgd-bound", "sgd-momentum", "sgd-linear", "sgd-layers")
 
 
 def call(name, folder, *arguments):
@@ -129,6 +129,43 @@ def test_momentum_is_a_learning_rate_and_a_schedule_forgets_its_own_sum(quick):
         assert by[slow]["rank 0.001"] - by["plain"]["rank 0.001"] > 20
 
 
+def test_a_deep_linear_network_ends_at_a_minimum_of_the_penalty(quick):
+    """Full batches: to the last digits, at the minimum that no training has found; small ones: at its rank."""
+    rows, _ = quick("sgd-linear")
+    by = {(row["lambda"], row["B"]): row for row in rows}
+    for wd in (0.1, 0.6):
+        full, small = by[wd, 400], by[wd, 4]
+        assert full["distance"] < 1e-6
+        assert full["objective"] == pytest.approx(full["of the minimum"], rel=1e-12 if wd == 0.1 else 1e-6)
+        assert full["rank of layers"] == full["rank of A"] == full["lowest"] == full["nearest minimum"]
+        assert small["rank of layers"] == full["rank of layers"]
+        assert small["objective"] > full["objective"]
+        assert 0.01 < small["distance"] < 0.3
+        assert full["start left"] == pytest.approx(math.exp(-full["tau"]), rel=0.1)
+    assert (by[0.1, 4]["rank of A"], by[0.6, 4]["rank of A"]) == (4, 3)
+    assert by[0.0, 4]["rank of layers"] > 20
+
+
+def test_the_batch_rank_of_every_kind_of_layer_is_that_of_the_theory(quick):
+    rows, _ = quick("sgd-layers")
+    most = {row["network"]: row["batch rank"].split() for row in rows}
+    assert most["dense"] == ["32"] * 4
+    assert most["batch norm"] == ["31"] * 4
+    assert most["residual"] == ["32"] * 5
+    assert most["convolution"] == [
+        "9",
+        "64",
+        "32",
+    ]  # 16, 4 and 1 uses of matrices with 9, 64 and 64 rows or columns
+    for row in rows:
+        assert row["tau"] == pytest.approx(0.1 * row["lambda"] * 10 * (1437 // 32))
+        assert row["rank"] > 0.8  # tau = 0.9 is not enough to forget a start
+        assert row["collapsed"] == 0
+    for kept, decayed in zip(rows[::2], rows[1::2], strict=True):
+        assert decayed["norm / start"] < kept["norm / start"]
+        assert decayed["rank"] <= kept["rank"]
+
+
 def test_two_jobs_give_the_runs_of_one(tmp_path):
     few = ("--batch-sizes", 8, 16, "--weight-decays", 0.005, "--epochs", 10, "--data", "teacher")
     one, two = (call("sgd-rank", tmp_path, *few, "--jobs", jobs)[0] for jobs in (1, 2))
@@ -191,6 +228,9 @@ def test_without_scikit_learn_they_say_how_to_get_it(monkeypatch, capsys, tmp_pa
         (["sgd-forgetting", "--batch-sizes", "5000"], "`--batch-sizes` must be at most 1437"),
         (["sgd-bound", "--samples", "9999"], "`--samples` must be at most 1437"),
         (["sgd-bound", "--epsilons", "2"], "`epsilon` must be below 1"),
+        (["sgd-linear", "--batch-sizes", "401"], "`--batch-sizes` must be at most 400"),
+        (["sgd-linear", "--depth", "1"], "`--depth` must be at least 2"),
+        (["sgd-layers", "--learning-rate", "0"], "`--learning-rate` must be positive"),
         (["sgd-momentum", "--momentum", "1"], "`momentum` must be in [0, 1)"),
     ],
 )  # fmt: skip

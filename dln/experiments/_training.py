@@ -48,13 +48,14 @@ class Case:
     name: str = ""
 
     def train(self, samples: Data) -> History:
-        """Its history."""
+        """Its history; the samples take the shape that the network wants."""
         start, order = np.random.SeedSequence(self.seed).spawn(2)
+        net = self.build(start)
         return train(
-            self.build(start),
-            samples.X,
+            net,
+            samples.X.reshape(-1, *net.shape),
             samples.y,
-            test=samples.test,
+            test=(samples.X_test.reshape(-1, *net.shape), samples.y_test),
             rng=order,
             batch_size=self.batch_size,
             learning_rate=self.learning_rate,

@@ -31,7 +31,7 @@ COLUMNS = (
 FULL = {
     "batch_sizes": [4, 20, 100, 400], "weight_decays": [0.0, 0.03, 0.1, 0.3, 0.6, 1.2], "depth": 3, "tau": 20.0,
 }  # fmt: skip
-QUICK = FULL | {"batch_sizes": [4, 40], "weight_decays": [0.0, 0.1, 0.6], "tau": 12.0}
+QUICK = FULL | {"batch_sizes": [4, 40, 400], "weight_decays": [0.0, 0.1, 0.6], "tau": 12.0}
 
 
 def options(parser: argparse.ArgumentParser) -> None:
