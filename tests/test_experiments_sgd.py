@@ -136,7 +136,7 @@ def test_a_deep_linear_network_ends_at_a_minimum_of_the_penalty(quick):
     for wd in (0.1, 0.6):
         full, small = by[wd, 400], by[wd, 4]
         assert full["distance"] < 1e-6
-        assert full["objective"] == pytest.approx(full["of the minimum"], rel=1e-12 if wd == 0.1 else 1e-6)
+        assert full["objective"] == pytest.approx(full["of the minimum"], rel=1e-9 if wd == 0.1 else 1e-6)
         assert full["rank of layers"] == full["rank of A"] == full["lowest"] == full["nearest minimum"]
         assert small["rank of layers"] == full["rank of layers"]
         assert small["objective"] > full["objective"]
@@ -158,8 +158,8 @@ def test_the_batch_rank_of_every_kind_of_layer_is_that_of_the_theory(quick):
         "32",
     ]  # 16, 4 and 1 uses of matrices with 9, 64 and 64 rows or columns
     for row in rows:
-        assert row["tau"] == pytest.approx(0.1 * row["lambda"] * 10 * (1437 // 32))
-        assert row["rank"] > 0.8  # tau = 0.9 is not enough to forget a start
+        assert row["tau"] == pytest.approx(0.1 * row["lambda"] * 12 * (1437 // 32))
+        assert row["rank"] > 0.8  # tau = 0.5 is not enough to forget a start
         assert row["collapsed"] == 0
     for kept, decayed in zip(rows[::2], rows[1::2], strict=True):
         assert decayed["norm / start"] < kept["norm / start"]

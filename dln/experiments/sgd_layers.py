@@ -32,7 +32,7 @@ NETWORKS: dict[str, Callable[[Any], Network]] = {
 FULL = {
     "batch_sizes": [8, 32], "weight_decays": [0.0, 1e-3, 4e-3], "learning_rate": 0.1, "epochs": 100, "seeds": 1,
 }  # fmt: skip
-QUICK = FULL | {"batch_sizes": [32], "weight_decays": [0.0, 0.02], "epochs": 10}
+QUICK = FULL | {"batch_sizes": [32], "weight_decays": [0.0, 0.01], "epochs": 12}
 
 
 def options(parser: argparse.ArgumentParser) -> None:

@@ -24,6 +24,7 @@ TITLE = "SGD with weight decay on a deep linear network, beside the minima of th
 
 SIZE, WIDTH, SAMPLES, RANK, NOISE = 20, 40, 400, 4, 0.3
 EPSILON = 1e-2
+KEPT = 100  # steps of each run that are kept
 COLUMNS = (
     "lambda", "B", "tau", "start left", "rank of layers", "rank of A", "nearest minimum", "lowest", "distance",
     "objective", "of the minimum", "bound / width",
@@ -69,7 +70,7 @@ def run(options: argparse.Namespace) -> Outcome:
             minima = schatten.solve(cost, wd, depth) if wd > 0 else ()
             for B in sizes:
                 report(len(rows), f"lambda {wd:g}, B {B}")
-                steps = max(1, round(tau / (rate * (wd or shortest))))
+                steps = KEPT * max(1, round(tau / (rate * (wd or shortest)) / KEPT))
                 ends[wd, B] = _trained(cost, depth, rate, wd, B, steps, seed)
                 rows.append(_row(ends[wd, B], minima, rate, wd, B, steps))
     return Outcome(
@@ -93,11 +94,9 @@ def _trained(
     cost: Any, depth: int, rate: float, wd: float, batch_size: int, steps: int, seed: int
 ) -> Trajectory:
     start = inits.gaussian((SIZE, *[WIDTH] * (depth - 1), SIZE), std=WIDTH**-0.5, rng=seed)
-    every = max(1, steps // 100)
-    steps = -(-steps // every) * every  # so that the last one is kept
     return sgd(
         cost, start, rate, steps, batch_size=batch_size, weight_decay=wd, sampling="shuffle", rng=seed,
-        every=every, keep_weights=True,
+        every=steps // KEPT, keep_weights=True,
     )  # fmt: skip
 
 
