@@ -13,7 +13,7 @@ from dln import cli, data, experiments, rank
 from dln.experiments import _training
 from dln.nonlinear import mlp, train
 
-NAMES = ("sgd-rank", "sgd-forgetting", "sgd-bound", "sgd-momentum", "sgd-linear", "sgd-layers")
+NAMES = ("sgd-rank", "sgd-forgetting", "sgd-bound", "sgd-momentum", "sgd-linear", "sgd-layers", "sgd-noise")
 
 
 def call(name, folder, *arguments):
@@ -166,6 +166,18 @@ def test_the_batch_rank_of_every_kind_of_layer_is_that_of_the_theory(quick):
         assert decayed["rank"] <= kept["rank"]
 
 
+def test_no_step_is_shorter_than_its_bound_and_decay_moves_weights_more(quick):
+    rows, _ = quick("sgd-noise")
+    by = {(row["B"], row["lambda"]): row for row in rows}
+    for (B, wd), row in by.items():
+        assert row["tau"] == pytest.approx(0.1 * wd * 12 * (1437 // B))
+        assert (row["bound / step"] == 0) if wd == 0 else (0 < row["bound / step"] < 1)
+        if wd > 0:
+            assert row["||W||"] < by[B, 0.0]["||W||"]
+            assert row["epoch / ||W||"] > by[B, 0.0]["epoch / ||W||"]
+    assert by[4, 0.005]["bound / step"] > by[32, 0.005]["bound / step"]
+
+
 def test_two_jobs_give_the_runs_of_one(tmp_path):
     few = ("--batch-sizes", 8, 16, "--weight-decays", 0.005, "--epochs", 10, "--data", "teacher")
     one, two = (call("sgd-rank", tmp_path, *few, "--jobs", jobs)[0] for jobs in (1, 2))
@@ -230,6 +242,7 @@ def test_without_scikit_learn_they_say_how_to_get_it(monkeypatch, capsys, tmp_pa
         (["sgd-bound", "--epsilons", "2"], "`epsilon` must be below 1"),
         (["sgd-linear", "--batch-sizes", "401"], "`--batch-sizes` must be at most 400"),
         (["sgd-linear", "--depth", "1"], "`--depth` must be at least 2"),
+        (["sgd-noise", "--epochs", "1"], "`--epochs` must be at least 2"),
         (["sgd-layers", "--learning-rate", "0"], "`--learning-rate` must be positive"),
         (["sgd-momentum", "--momentum", "1"], "`momentum` must be in [0, 1)"),
     ],
