@@ -190,9 +190,7 @@ def _figure(runs: Sequence[Run], rows: Sequence[dict[str, Any]]) -> Any:
             cells = {(row["B"], row["lambda"]): row[f"rank {EPSILONS[0]:g}"] for row in mine}
             bounds = {(row["B"], row["lambda"]): _bound(row) / WIDTH for row in mine if row["lambda"] > 0}
             plotting.plot_rank_map(cells, ax, most=WIDTH, contours=bounds)
-            ax.set_title(
-                rf"rank at {EPSILONS[0]:g}, $\eta$ = {lr:g}; lines: bound / width", fontsize="medium"
-            )
+            ax.set_title(rf"rank at {EPSILONS[0]:g}, $\eta$ = {lr:g}; lines: bound / width")
         for ax, corrected in zip(axes[-2:], (False, True), strict=True):
             ranks = {
                 B: [(run.tau, run.rank(EPSILONS[corrected], corrected=corrected)) for run in good
@@ -203,6 +201,6 @@ def _figure(runs: Sequence[Run], rows: Sequence[dict[str, Any]]) -> Any:
             ax.set_title(
                 f"rank of what training has made, at {EPSILONS[1]:g}"
                 if corrected
-                else f"rank at {EPSILONS[0]:g}"
+                else f"rank at {EPSILONS[0]:g}; dotted: without decay"
             )
     return figure
