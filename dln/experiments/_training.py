@@ -20,7 +20,19 @@ from ..nonlinear import History, Network, mlp, train
 from ..progress import bar
 from ..typing import Array
 
-__all__ = ["Case", "Run", "cells", "data", "network", "options", "row", "settle", "spearman", "train_all"]
+__all__ = [
+    "Case",
+    "Run",
+    "cells",
+    "data",
+    "network",
+    "one_blas_thread",
+    "options",
+    "row",
+    "settle",
+    "spearman",
+    "train_all",
+]
 
 WIDTH, HIDDEN = 64, 4  # as the network of the experiments has them
 CLASSES = 10
@@ -127,7 +139,7 @@ def train_all(cases: Sequence[Case], samples: Data, jobs: int, shown: bool) -> l
     The compiled steps and the singular values hold no lock of the interpreter, so threads do.
     """
     done: dict[int, Run] = {}
-    with _one_blas_thread(), bar(shown, "training", len(cases)) as report, ThreadPoolExecutor(jobs) as pool:
+    with one_blas_thread(), bar(shown, "training", len(cases)) as report, ThreadPoolExecutor(jobs) as pool:
         # The longest first, so that none is left alone at the end.
         order = sorted(range(len(cases)), key=lambda i: -cases[i].epochs * cases[i].batch_size ** -0.5)
         waiting = {pool.submit(cases[i].train, samples): i for i in order}
@@ -145,7 +157,7 @@ def train_all(cases: Sequence[Case], samples: Data, jobs: int, shown: bool) -> l
     return [done[i] for i in sorted(done)]
 
 
-def _one_blas_thread() -> AbstractContextManager[Any]:
+def one_blas_thread() -> AbstractContextManager[Any]:
     """One BLAS thread for each run: faster where several share the processors, and the same to the last bit.
 
     By threadpoolctl, which comes with scikit-learn; without it BLAS goes by the environment.

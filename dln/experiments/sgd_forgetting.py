@@ -123,6 +123,7 @@ def _figure(cells: Mapping[int, Sequence[Run]]) -> Any:
             plotting.plot_by_batch_size(curves, ax, most=WIDTH, style="-")
             ax.set(xlabel=name, ylabel=f"mean rank at {EPSILONS[0]:g}")
         axes[1].set_xlim(left=SHOWN * axes[1].get_xlim()[1])
+        plotting.plain_ticks(axes[1].xaxis)
         axes[0].set_title("by epochs")
         axes[1].set_title("by forgetting")
     return figure

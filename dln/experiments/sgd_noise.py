@@ -85,7 +85,7 @@ def run(options: argparse.Namespace) -> Outcome:
     seed = checks.integer(options.seed, "--seed", least=0)
     cells = list(itertools.product(sizes, decays))
     courses: dict[tuple[int, float], Course] = {}
-    with progress.bar(options.progress, "runs", len(cells)) as report:
+    with _training.one_blas_thread(), progress.bar(options.progress, "runs", len(cells)) as report:
         for B, wd in cells:
             report(len(courses), f"B {B}, lambda {wd:g}")
             courses[B, wd] = _course(samples, B, rate, wd, epochs, seed)
