@@ -126,7 +126,18 @@ def test_the_report_counts(tmp_path):
     one = {"problem": "one", "objective": 1.0, "methods": {measure.OWN: row(0.1), "rival": row(0.3)}}
     two = {"problem": "two", "objective": 1.0, "methods": {measure.OWN: row(0.2), "rival": row(np.nan, 0.5)}}
     lines = report.summary([one, two]).splitlines()
-    assert lines[2].split() == ["rival", "1/2", "5.0e-01", "0.100", "2/2", "300", "2000", *["3"] * 3, "2/2"]
+    assert lines[2].split() == [
+        "rival",
+        "1/2",
+        "5.0e-01",
+        "0.100",
+        "2/2",
+        "300",
+        "2000",
+        *["3"] * 3,
+        "2/2",
+        "1/2",
+    ]
     lines = report.each([one, two]).splitlines()
     assert lines[1].split()[-3:] == ["rival", "300", "3.00"]
     assert lines[2].split()[-3:] == ["nobody", "-", "-"]

@@ -25,6 +25,7 @@ def summary(problems):
     names = list(dict.fromkeys(name for problem in problems for name in problem["methods"]))
     head = [
         "method", "best", "worst excess", "error", "nearest", "ms", "ms end", "time / dln", "from", "to", "dln faster",
+        "dln ends first",
     ]  # fmt: skip
     lines = [head, *([name, *_summary(problems, name)] for name in names)]
     note = (
@@ -32,7 +33,8 @@ def summary(problems):
         "objective over that, relative;\nerror: median of ||A - truth||_F / ||truth||_F; nearest: error within 1 "
         "percent of the best of all; ms: median time to the\nbest objective, where it is reached; ms end: until the "
         "method ends by itself, or is ended; time / dln: median, least and\nlargest ratio to the whole of "
-        "dln.schatten.solve, where both reach the best; dln faster: or alone in reaching it."
+        "dln.schatten.solve, where both reach the best; dln faster: or alone in reaching it; dln ends first: the same\n"
+        "by the time until each method ends by itself, converged to a relative change of 1e-9 of A."
     )
     return "\n".join([*aligned(list(zip(*lines, strict=True))), "", note])
 
@@ -47,13 +49,18 @@ def _summary(problems, name):
     ratios = [s / o for s, o in zip(mine, own, strict=True) if math.isfinite(s / o)]
     nearest = sum(row["error"] <= 1.01 * min(m["error"] for m in p["methods"].values()) for row, p in rows)
     wins = sum(math.isfinite(o) and not s <= o for s, o in zip(mine, own, strict=True))
+    ends_first = sum(
+        not math.isfinite(row["seconds_to_best"]) or row["seconds"] > problem["methods"][OWN]["seconds"]
+        for row, problem in rows
+        if OWN in problem["methods"]
+    )
     spread = [f"{x:.3g}" for x in (np.median(ratios), min(ratios), max(ratios))] if ratios else ["-"] * 3
     ends = np.median([row["seconds"] for row, _ in rows])
-    faster = "-" if name in (OWN, EVERY) else f"{wins}/{len(rows)}"
+    faster = ["-"] * 2 if name in (OWN, EVERY) else [f"{n}/{len(rows)}" for n in (wins, ends_first)]
     return [
         f"{len(solved)}/{len(rows)}", f"{max(row['excess'] for row, _ in rows):.1e}",
         f"{np.median([row['error'] for row, _ in rows]):.3f}", f"{nearest}/{len(rows)}",
-        ms(np.median(solved)) if solved else "-", ms(ends), *spread, faster,
+        ms(np.median(solved)) if solved else "-", ms(ends), *spread, *faster,
     ]  # fmt: skip
 
 
