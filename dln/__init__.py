@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from .saddles import find_saddles as find_saddles
     from .saddles import greedy_low_rank as greedy_low_rank
     from .saddles import saddle_to_saddle as saddle_to_saddle
+    from .scaling import regime as regime
     from .trajectory import Trajectory as Trajectory
 
 # Public name -> the module that holds it; a module's own name stands for itself.
@@ -67,6 +68,7 @@ _HOME = {
     "find_saddles": "saddles",
     "greedy_low_rank": "saddles",
     "saddle_to_saddle": "saddles",
+    "regime": "scaling",
     "Trajectory": "trajectory",
 }
 

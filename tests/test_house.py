@@ -20,7 +20,7 @@ PACKAGE = ROOT / "dln"
 FLOORS = (
     {"typing", "progress"},
     {"core", "checks"},
-    {"network", "costs", "inits", "method", "files"},
+    {"network", "costs", "inits", "method", "files", "scaling"},
     {"problem", "critical", "schatten", "rank"},
     {"trajectory"},
     {"form", "backends"},
