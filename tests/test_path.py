@@ -13,7 +13,7 @@ from scipy.optimize import brentq
 
 import dln
 from dln import network
-from dln.saddles.path import _nearest
+from dln.saddles.curve import nearest
 
 
 def completion(seed=0, n=10, singular_values=(10.0, 7.0, 5.0), observed=70):
@@ -132,7 +132,7 @@ def test_nearest_point_is_on_the_curve_and_not_on_its_samples():
         tangents = np.column_stack([-np.sin(phi), np.cos(phi)])
         angle = np.linspace(0.01, np.pi / 2 - 0.01, 50)
         points = 1.5 * np.column_stack([np.cos(angle), np.sin(angle)])
-        gaps, places = _nearest(points, circle, tangents)
+        gaps, places = nearest(points, circle, tangents)
         errors.append(np.abs(gaps - 0.5).max())
         assert np.allclose(places * count / (count - 1), angle / (np.pi / 2), atol=1e-2)
     assert errors[1] < 1e-4

@@ -8,6 +8,7 @@ from scipy.optimize import minimize
 
 import dln
 from dln.network import end_to_end
+from dln.schatten.alternating import approximation
 from dln.schatten.fixed_rank import Penalised, Point, newton
 from dln.schatten.minima import _bound
 
@@ -240,3 +241,18 @@ def test_least_curvature_by_lanczos_is_that_of_the_dense_hessian(dense, monkeypa
 def test_bad_input_is_refused_by_name(arguments, options, name):
     with pytest.raises((ValueError, TypeError), match=rf"^`{name}` must .*, got .*\. "):
         dln.schatten.solve(*arguments, **options)
+
+
+@pytest.mark.parametrize("name", costs())
+@pytest.mark.parametrize("depth", [2, 3, 4])
+def test_the_alternating_start_is_near_the_minimum_that_newton_makes_of_it(name, depth):
+    """Its objective is above it by a hundredth at most, and far below that of zero."""
+    cost = costs()[name]
+    zero = Point(Penalised(cost, 0.05, depth), np.empty((5, 0)), np.empty(0), np.empty((4, 0)))
+    start = approximation(zero, 4)
+    end = newton(start)
+    assert end.objective <= start.objective * (1 + 1e-14)
+    assert start.objective - end.objective <= 1e-2 * (zero.objective - end.objective)
+    assert np.linalg.norm(start.gradient) <= 0.2 * np.linalg.norm(zero.G)
+    none = approximation(Point(Penalised(cost, 1e4, depth), zero.U, zero.s, zero.V), 4)
+    assert newton(none).rank == 0

@@ -6,6 +6,7 @@ To add one, add a class with its value and slope, and its name to `ALL`.
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,16 +20,16 @@ __all__ = ["ALL", "GELU", "Activation", "Identity", "LeakyReLU", "ReLU", "Tanh"]
 
 
 @dataclass(eq=False)
-class Activation(Layer):
+class Activation(Layer, ABC):
     """A function of each entry."""
 
+    @abstractmethod
     def value(self, z: Any) -> Any:
         """phi(z)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def slope(self, z: Any) -> Any:
         """phi'(z)."""
-        raise NotImplementedError
 
     def forward(self, x: Any, training: bool) -> Any:
         self.memory = x

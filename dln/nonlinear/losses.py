@@ -5,6 +5,7 @@ To add one, add a class with its values and its gradient, and its name to `ALL`.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any, ClassVar
 
 import numpy as np
@@ -15,18 +16,18 @@ from ..typing import ArrayLike
 __all__ = ["ALL", "CrossEntropy", "Loss", "Squared"]
 
 
-class Loss:
+class Loss(ABC):
     """A loss of the outputs F and the targets Y, both (N, q)."""
 
     needs_labels: ClassVar[bool] = False
 
+    @abstractmethod
     def values(self, F: Any, Y: Any) -> Any:
         """Loss of each sample, shape (N,)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def gradient(self, F: Any, Y: Any) -> Any:
         """Gradient with respect to F of the mean over the samples."""
-        raise NotImplementedError
 
     def targets(self, y: ArrayLike, samples: int, outputs: int, name: str = "y") -> Any:
         """Targets (N, q) from labels 0 .. q - 1 or, where the loss allows it, from real numbers."""

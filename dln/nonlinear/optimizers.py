@@ -6,6 +6,7 @@ to `ALL`.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -17,7 +18,7 @@ __all__ = ["ALL", "SGD", "Adam", "Optimizer"]
 
 
 @dataclass(frozen=True)
-class Optimizer:
+class Optimizer(ABC):
     """Weight decay w on parameters p, coupled (added to the gradient) or decoupled (p <- (1 - lr w) p beside the step).
 
     Attributes
@@ -44,13 +45,13 @@ class Optimizer:
             )
         checks.flag(self.decoupled, "decoupled")
 
+    @abstractmethod
     def step(self, p: Any, gradient: Any, memory: Any, learning_rate: float, t: int) -> None:
         """Change the parameters and what is remembered, in place, in step t = 1, 2, .."""
-        raise NotImplementedError
 
+    @abstractmethod
     def forgetting(self, learning_rate: float) -> Any:
         """Matrix M of a step without gradients, (p, V) <- M (p, V): the start enters the present through its powers."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,8 @@
 
 from .detect import Saddle, find_saddles
 from .escape import blow_up_time, escape_time
-from .path import PathSaddle, SaddlePath, greedy_low_rank, saddle_to_saddle
+from .greedy import greedy_low_rank
+from .path import PathSaddle, SaddlePath, saddle_to_saddle
 
 __all__ = [
     "PathSaddle",

@@ -1,4 +1,4 @@
-r"""The limit of ever smaller starts: from saddle to saddle along optimal escape paths, and the greedy algorithm.
+r"""The limit of ever smaller starts: from saddle to saddle along optimal escape paths.
 
 From a critical point A of rank k the flow leaves along the top singular pair of :math:`-G = -dC/dA`: a network with
 k + 1 hidden neurons, k of them the balanced factors of A and one with a tiny singular value x on that pair, follows the
@@ -16,24 +16,21 @@ import numpy as np
 from .. import checks
 from ..costs import Cost
 from ..critical import escape_speed
-from ..descent import gradient_descent
 from ..flow import gradient_flow
-from ..network import end_to_end_velocity
 from ..problem import Until
 from ..schatten.fixed_rank import Penalised, Point, newton
 from ..trajectory import Trajectory
 from ..typing import Array
+from .curve import nearest, samples
 
-__all__ = ["PathSaddle", "SaddlePath", "greedy_low_rank", "saddle_to_saddle"]
+__all__ = ["PathSaddle", "SaddlePath", "limit_origin", "orbit", "saddle_to_saddle", "visited"]
 
 SETTLED = 1e-9  # gradient relative to that at zero, from which a segment has arrived
 NEW = 1e-7  # singular value of the new mode over the one it is heading for: by so little the orbit is missed
 FITTED = 1e-12  # share of the cost at which a segment ends in any case: the fit is perfect, or its infimum not attained
 MOST_STEPS = 20_000  # of a segment
-SAVED = 256  # iterates of a descent that are kept, at least where its number of steps has divisors
 TOGETHER = 1e-6  # relative difference of singular values of the gradient that escape together
 ZERO = 1e-7  # singular values below this share of the largest are none
-GOLDEN = (math.sqrt(5.0) - 1.0) / 2.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,7 +112,7 @@ class SaddlePath:
         points = trajectory.end_to_end.reshape(len(trajectory.t), -1)
         if not self.segments:
             return np.linalg.norm(points - self.saddles[0].end_to_end.ravel(), axis=1), np.zeros(len(points))
-        found = [_nearest(points, *_samples(segment)) for segment in self.segments]
+        found = [nearest(points, *samples(segment)) for segment in self.segments]
         gaps, places = (np.array(part) for part in zip(*found, strict=True))
         best = np.argmin(gaps, axis=0)
         every = np.arange(gaps.shape[1])
@@ -172,12 +169,12 @@ def saddle_to_saddle(
     """
     point, most, scale = limit_origin(cost, depth, shape, max_rank)
     rtol = checks.positive(rtol, "rtol")
-    saddles, segments = [_visited(point, scale)], []
+    saddles, segments = [visited(point, scale)], []
     while saddles[-1].kind == "saddle" and point.rank < most:
         segment = orbit(point, scale, rtol)
         after, settled = _arrival(point, segment)
         segments.append(segment)
-        saddles.append(_visited(after, scale, bounded=settled))
+        saddles.append(visited(after, scale, bounded=settled))
         if not settled or not after.objective < point.objective:
             break
         point = after
@@ -205,7 +202,8 @@ def limit_origin(
     return zero, most, scale
 
 
-def _visited(point: Point, scale: float, bounded: bool = True) -> PathSaddle:
+def visited(point: Point, scale: float, bounded: bool = True) -> PathSaddle:
+    """What the path meets at a point, by the gradient that is left there."""
     s = np.linalg.svd(point.normal_gradient, compute_uv=False)
     kind = "unbounded" if not bounded else "saddle" if s[0] > 100 * SETTLED * scale else "minimum"
     speed = escape_speed(np.diag(s[:1]), point.problem.depth) if kind == "saddle" else 0.0
@@ -248,145 +246,3 @@ def _arrival(point: Point, segment: Trajectory) -> tuple[Point, bool]:
     after = newton(last)
     near = np.linalg.norm(after.A - last.A) <= 1e-3 * np.linalg.norm(last.A)
     return (after, True) if near else (last, False)
-
-
-def greedy_low_rank(
-    cost: Cost,
-    depth: int,
-    *,
-    epsilon: float,
-    learning_rate: float,
-    steps: int,
-    shape: tuple[int, int] | None = None,
-    least_cost: float = 0.0,
-    tolerance: float = 1e-8,
-) -> SaddlePath:
-    r"""The greedy low-rank algorithm :math:`A_{\epsilon,T,\eta}`: one neuron more, along the gradient, and descent.
-
-    While C(A) exceeds its least value, a neuron is added to every hidden layer, with weights epsilon along the top
-    singular pair of dC/dA, and the network of that width is trained by T steps of gradient descent of rate eta.
-
-    Parameters
-    ----------
-    cost : Cost
-        The cost C.
-    depth : int
-        Number of layers L >= 2.
-    epsilon : float
-        Weights of a new neuron, > 0.
-    learning_rate : float
-        eta.
-    steps : int
-        T, for each width.
-    shape : pair of int, optional
-        (n_L, n_0), where the cost does not know it.
-    least_cost, tolerance : float
-        The algorithm ends once C(A) <= least_cost + tolerance * (C(0) - least_cost).
-
-    Returns
-    -------
-    SaddlePath
-        The last point of every width, and the descents between them, times being steps times eta.
-
-    Raises
-    ------
-    ValueError, TypeError
-        If an argument is wrong.
-
-    References
-    ----------
-    arXiv 2106.15933v2, the greedy low-rank algorithm.
-
-    Examples
-    --------
-    >>> import dln
-    >>> cost = dln.costs.FullyObserved(np.diag([3.0, 2.0]))
-    >>> path = greedy_low_rank(cost, 2, epsilon=0.01, learning_rate=0.1, steps=200)
-    >>> [(saddle.rank, round(saddle.cost, 6)) for saddle in path.saddles]
-    [(0, 6.5), (1, 2.0), (2, 0.0)]
-    """
-    zero, most, scale = limit_origin(cost, depth, shape, None)
-    epsilon = checks.positive(epsilon, "epsilon")
-    least, tolerance = checks.number(least_cost, "least_cost"), checks.nonnegative(tolerance, "tolerance")
-    depth, (n_L, n_0) = zero.problem.depth, zero.A.shape
-    weights = [np.empty((0, n_0)), *[np.empty((0, 0))] * (depth - 2), np.empty((n_L, 0))]
-    goal = least + tolerance * (zero.objective - least)
-    steps = checks.integer(steps, "steps", least=1)
-    every = max(
-        k for k in range(1, max(1, steps // SAVED) + 1) if steps % k == 0
-    )  # so that the last one is saved
-    saddles, segments = [_visited(zero, scale)], []
-    while saddles[-1].cost > goal and len(weights[0]) < most:
-        weights = _wider(weights, cost.gradient(saddles[-1].end_to_end), epsilon)
-        segment = gradient_descent(cost, weights, learning_rate, steps, every=every, keep_weights=True)
-        segments.append(segment)
-        if segment.weights is None or not segment.success:
-            break
-        weights = [W[-1] for W in segment.weights]
-        saddles.append(_trained(segment, scale, goal))
-    return SaddlePath(tuple(saddles), tuple(segments))
-
-
-def _wider(weights: list[Array], G: Array, epsilon: float) -> list[Array]:
-    """One more neuron in every hidden layer, of weights epsilon and product -epsilon^L u v^T."""
-    U, _, Vt = np.linalg.svd(G)
-    first = np.vstack([weights[0], -epsilon * Vt[0]])
-    last = np.column_stack([weights[-1], epsilon * U[:, 0]])
-    middle = [np.pad(W, (0, 1)) for W in weights[1:-1]]
-    for W in middle:
-        W[-1, -1] = epsilon
-    return [first, *middle, last]
-
-
-def _trained(segment: Trajectory, scale: float, goal: float) -> PathSaddle:
-    A, width = segment.end_to_end[-1], segment.start[0].shape[0]
-    cost = segment.cost_function
-    s = np.linalg.svd(cost.gradient(A), compute_uv=False)
-    value = float(cost.value(A))
-    kind = "minimum" if value <= goal else "saddle"
-    speed = escape_speed(np.diag(s[:1]), segment.depth) if kind == "saddle" else 0.0
-    rank = min(width, int(np.linalg.matrix_rank(A)))
-    return PathSaddle(rank, value, A, speed, kind, int(np.sum(s > (1 - TOGETHER) * s[0])))
-
-
-def _samples(segment: Trajectory) -> tuple[Array, Array]:
-    """Points of a segment as vectors, and the unit tangents of its curve there, zero where it stands still."""
-    A = segment.end_to_end
-    if segment.weights is None:
-        raise ValueError("`path` must hold the layers of its segments, got none. Keep them.")
-    V = end_to_end_velocity(segment.weights, segment.cost_function.raw_gradient(A)).reshape(len(A), -1)
-    speed = np.linalg.norm(V, axis=1, keepdims=True)
-    return A.reshape(len(A), -1), np.divide(V, speed, out=np.zeros_like(V), where=speed > 0)
-
-
-def _nearest(points: Array, A: Array, tangents: Array) -> tuple[Array, Array]:
-    """Distance of every point to a curve through samples, and the place of the nearest point in [0, 1)."""
-    sample = np.argmin(np.sum(A**2, axis=1) - 2 * points @ A.T, axis=1)
-    gap, place = np.linalg.norm(points - A[sample], axis=1), sample.astype(float)
-    for left in (sample - 1, sample):
-        inside = (left >= 0) & (left < len(A) - 1)
-        j = left[inside]
-        x, near = _golden(points[inside], A[j], A[j + 1], tangents[j], tangents[j + 1])
-        better = near < gap[inside]
-        where = np.flatnonzero(inside)[better]
-        gap[where], place[where] = near[better], (j + x)[better]
-    return gap, place / len(A)
-
-
-def _golden(points: Array, A: Array, B: Array, at_A: Array, at_B: Array) -> tuple[Array, Array]:
-    """Where between A and B the cubic Hermite curve is nearest to each point, and how near, by golden section."""
-    length = np.linalg.norm(B - A, axis=1, keepdims=True)
-
-    def gap(x: Array) -> Array:
-        y = x[:, None]
-        curve = A * (1 + 2 * y) * (1 - y) ** 2 + B * y * y * (3 - 2 * y)
-        curve += length * (at_A * y * (1 - y) ** 2 - at_B * y * y * (1 - y))
-        return np.linalg.norm(points - curve, axis=1)
-
-    low, high = np.zeros(len(points)), np.ones(len(points))
-    for _ in range(45):
-        x, y = high - GOLDEN * (high - low), low + GOLDEN * (high - low)
-        left = gap(x) < gap(y)
-        low, high = np.where(left, low, x), np.where(left, y, high)
-    middle = (low + high) / 2
-    return middle, gap(middle)

@@ -78,7 +78,8 @@ class Point:
     @cached_property
     def gradient(self) -> Array:
         """Gradient of the objective on the manifold, as (M, B, C) one after another."""
-        return self._pack(*self._project(self.G), np.diag(self.problem.slope(self.s)))
+        core, left, right = self._project(self.G)
+        return self._pack(core + np.diag(self.problem.slope(self.s)), left, right)
 
     @cached_property
     def size(self) -> float:
@@ -203,9 +204,9 @@ class Point:
         core = self.U.T @ left
         return core, left - self.U @ core, right - self.V @ _transposed(core)
 
-    def _pack(self, M: Array, B: Array, C: Array, extra: Array | float = 0.0) -> Array:
+    def _pack(self, M: Array, B: Array, C: Array) -> Array:
         lead = M.shape[:-2]
-        return np.concatenate([X.reshape(*lead, -1) for X in (M + extra, B, C)], axis=-1)
+        return np.concatenate([X.reshape(*lead, -1) for X in (M, B, C)], axis=-1)
 
     def _parts(self, z: Array) -> tuple[Array, Array, Array]:
         r, m, lead = self.rank, len(self.U), z.shape[:-1]
