@@ -19,6 +19,7 @@ from .typing import RNG, Array, Layers
 __all__ = ["gradient_descent", "sgd"]
 
 LOOK_SECONDS = 0.1
+TRUNCATION = 1e-8  # relative error that a truncated form may have
 LARGEST = 2**40  # bytes of saved end-to-end matrices
 
 MESSAGES = {
@@ -36,6 +37,7 @@ def gradient_descent(
     *,
     momentum: float = 0.0,
     weight_decay: float = 0.0,
+    form: str = "auto",
     every: int = 1,
     keep_weights: bool | None = None,
     progress: bool = False,
@@ -58,6 +60,9 @@ def gradient_descent(
         beta, 0 <= beta < 1.
     weight_decay : float
         lambda >= 0.
+    form : str
+        "weights", "gram" (two layers), "subspace" (three or more), or "auto": as in `gradient_flow`, where a truncated
+        form may err by 1e-8 of the largest norm of A.
     every : int
         Step 0 and every `every`-th step are saved: ``steps // every + 1`` times.
     keep_weights : bool, optional
@@ -85,7 +90,8 @@ def gradient_descent(
     """
     problem = Problem.checked(cost, weights, weight_decay)
     run = _Descent(problem, learning_rate, steps, momentum, every, keep_weights)
-    return run.trajectory("gradient_descent", None, 0, checks.flag(progress, "progress"))
+    progress = checks.flag(progress, "progress")
+    return run.in_form(form, lambda net: net.trajectory("gradient_descent", None, 0, progress))
 
 
 def sgd(
@@ -99,6 +105,7 @@ def sgd(
     weight_decay: float = 0.0,
     sampling: str = "replacement",
     rng: RNG = None,
+    form: str = "auto",
     every: int = 1,
     keep_weights: bool | None = None,
     progress: bool = False,
@@ -111,7 +118,7 @@ def sgd(
 
     Parameters
     ----------
-    cost, weights, learning_rate, steps, momentum, weight_decay, every, keep_weights, progress
+    cost, weights, learning_rate, steps, momentum, weight_decay, form, every, keep_weights, progress
         As in `gradient_descent`.
     batch_size : int
         Samples a step, from 1 to the number of samples of the cost.
@@ -151,11 +158,15 @@ def sgd(
             f"`batch_size` must be at most the number of samples, {problem.cost.samples}, got {size}. Draw fewer."
         )
     draw = {"replacement": _with_replacement, "shuffle": _shuffled}
-    stream = draw[checks.one_of(sampling, "sampling", draw)](
-        checks.generator(rng), problem.cost.samples, size
-    )
+    drawn, random = draw[checks.one_of(sampling, "sampling", draw)], checks.generator(rng)
     run = _Descent(problem, learning_rate, steps, momentum, every, keep_weights)
-    return run.trajectory("sgd", stream, size, checks.flag(progress, "progress"))
+    progress, before = checks.flag(progress, "progress"), random.bit_generator.state
+
+    def go(net: _Descent) -> Trajectory:
+        random.bit_generator.state = before  # every order of a truncated form sees the same samples
+        return net.trajectory("sgd", drawn(random, problem.cost.samples, size), size, progress)
+
+    return run.in_form(form, go)
 
 
 # Drawn samples: a stream that is sent a number of steps and gives the samples of those steps.
@@ -207,7 +218,19 @@ class _Descent:
             raise ValueError(
                 f"`steps` must leave room for {self.rows} saved matrices, got {self.steps}. Raise `every`."
             )
-        self.keep = size <= KEEP_BYTES if keep_weights is None else checks.flag(keep_weights, "keep_weights")
+        self.asked = keep_weights if keep_weights is None else checks.flag(keep_weights, "keep_weights")
+        self.keep = size <= KEEP_BYTES if self.asked is None else self.asked
+
+    def in_form(self, form: Any, go: Callable[[_Descent], Trajectory]) -> Trajectory:
+        """The run in the form asked for."""
+        name = checks.one_of(form, "form", ("auto", "weights", *forms_.REDUCED))
+
+        def run(net: Problem, /, **_: Any) -> Trajectory:
+            small = _Descent(net, self.learning_rate, self.steps, self.momentum, self.every, self.asked)
+            return go(small)
+
+        found = forms_.run_reduced(self.problem, name, TRUNCATION, run, self.keep)
+        return go(self) if found is None else found
 
     def trajectory(self, method: str, stream: Stream | None, batch_size: int, progress: bool) -> Trajectory:
         """Run, a bounded number of steps at a time, and put together what came out."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -137,24 +137,38 @@ def gradient_flow(
     rtol = checks.positive(rtol, "rtol")
     if rtol < LEAST_RTOL:
         raise ValueError(f"`rtol` must be at least {LEAST_RTOL:.2g}, got {rtol:g}. Float64 resolves no more.")
-    methods, step = _methods(method, rtol, step, problem)
-    methods, form = _form(form, methods, method, problem)
+    wanted = checks.one_of(form, "form", ("auto", *forms_.names()))
+    methods, fixed = _methods(method, rtol, step, problem)
     options = _Options(
         methods=methods,
-        form=form,
+        form="weights",
         rtol=rtol,
         atol=0.0 if atol is None else checks.nonnegative(atol, "atol"),
-        step=step,
+        step=fixed,
         max_steps=MAX_STEPS if max_steps is None else checks.integer(max_steps, "max_steps", least=1),
     )
-    times = None if t_eval is None else _output_times(t_eval, span)
-    saved = 512 if times is None else len(times)
-    keep = (
-        saved * problem.parameters * 8 <= KEEP_BYTES
-        if keep_weights is None
-        else checks.flag(keep_weights, "keep_weights")
-    )
-    return _run(problem, span, options, times, until, keep, checks.flag(progress, "progress"))
+    output = None if t_eval is None else _output_times(t_eval, span)
+    progress = checks.flag(progress, "progress")
+
+    def kept(net: Problem) -> bool:
+        saved = 512 if output is None else len(output)
+        if keep_weights is None:
+            return saved * net.parameters * 8 <= KEEP_BYTES
+        return checks.flag(keep_weights, "keep_weights") and (
+            net is problem or saved * net.parameters <= 2**40
+        )
+
+    def run(net: Problem, /, *, end: float | None = None, times: Array | None = None) -> Trajectory:
+        suited = replace(options, methods=_methods(method, rtol, step, net)[0])
+        if end is not None:
+            return _run(net, (span[0], end), suited, times, None, True, False)
+        return _run(net, span, suited, output, until, kept(net), progress)
+
+    keep = kept(problem)
+    if (found := forms_.run_reduced(problem, wanted, rtol, run, keep)) is not None:
+        return found
+    methods, name = _form(wanted, methods, method, problem)
+    return _run(problem, span, replace(options, methods=methods, form=name), output, until, keep, progress)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -251,9 +265,8 @@ def methods() -> dict[str, str]:
 
 def forms() -> dict[str, str]:
     """Names of the forms of the flow, each with its purpose."""
-    return {
-        name: f"{'exact' if form.exact else 'truncated'}: {form.purpose}" for name, form in forms_.ALL.items()
-    }
+    known: tuple[forms_.Weights | forms_.Reduced, ...] = (*forms_.ALL.values(), *forms_.REDUCED.values())
+    return {form.name: f"{'exact' if form.exact else 'exact or truncated'}: {form.purpose}" for form in known}
 
 
 def continuation(
@@ -314,10 +327,9 @@ def _methods(
 
 
 def _form(
-    form: Any, methods: tuple[Method, ...], asked: str, problem: Problem
+    name: str, methods: tuple[Method, ...], asked: str, problem: Problem
 ) -> tuple[tuple[Method, ...], str]:
     """The form, and the methods that know it: of two that take turns the explicit one alone is left for wide nets."""
-    name = checks.one_of(form, "form", ("auto", *forms_.ALL))
     few = methods[:1] if asked == "auto" else methods
     if name == "auto":
         wide = forms_.WIDE.suits(problem, few) and forms_.WIDE.pays(problem)

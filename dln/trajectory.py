@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -27,6 +27,40 @@ KEEP_BYTES = 2**29  # layers at all saved times are kept up to this size unless 
 Continue = Callable[[tuple[Array, ...], float, Array], list[Array]]
 
 
+class Lift(Protocol):
+    """Layers of the network from those of the smaller one that it was integrated as, over leading axes."""
+
+    @property
+    def bases(self) -> tuple[Array, ...]:
+        """Orthonormal bases of the hidden layers."""
+
+    def __call__(self, layers: Sequence[Array], /) -> tuple[Array, ...]:
+        """The layers."""
+
+    def sizes(self, layers: Sequence[Array]) -> list[Array]:
+        """Squared Frobenius norms of the layers."""
+
+    def imbalances(self, layers: Sequence[Array]) -> list[Array]:
+        """Frobenius norms of the balance matrices."""
+
+
+class _Kept:
+    """Layers as they were given, or by a function that is called when they are first asked for."""
+
+    def __get__(self, run: Trajectory | None, owner: type | None = None) -> tuple[Array, ...] | None:
+        if run is None:
+            raise AttributeError("weights")
+        value: Any = vars(run)["weights"]
+        if callable(value):
+            value = vars(run)["weights"] = tuple(_frozen(W) for W in value())
+        return value
+
+    def __set__(
+        self, run: Trajectory, value: tuple[Array, ...] | Callable[[], tuple[Array, ...]] | None
+    ) -> None:
+        vars(run)["weights"] = value
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class Trajectory:
     r"""A path of the network: what was computed at the saved times, and how.
@@ -38,7 +72,7 @@ class Trajectory:
     end_to_end : ndarray, shape (T, n_L, n_0)
         A(t).
     weights : tuple of ndarray, each (T, n_l, n_{l-1}), or None
-        The layers; None where they were not kept.
+        The layers; None where they were not kept. Of a run in fewer numbers they are computed when first asked for.
     cost_function : Cost
         The cost C.
     depth : int
@@ -60,13 +94,15 @@ class Trajectory:
         Length of the integrated state.
     stats : mapping
         Other counts, such as rejected steps.
+    reduced : Trajectory or None
+        The run of the smaller network that stood for this one (`form` "gram" or "subspace"): same A, cost, objective.
     """
 
     t: Array
     end_to_end: Array
-    weights: tuple[Array, ...] | None
     cost_function: Cost
     depth: int
+    weights: _Kept = _Kept()  # required, too
     weight_decay: float = 0.0
     status: str = "finished"
     message: str = ""
@@ -84,12 +120,15 @@ class Trajectory:
     )  # turns of log rate: time, log rate, objective
     measured: Array | None = None  # (T, 3) cost, objective, dissipation where weights is None
     continue_from: Continue | None = None
+    reduced: Trajectory | None = None
+    lift: Lift | None = None  # from the layers of `reduced`
 
     def __post_init__(self) -> None:
         for name in ("t", "end_to_end", "extrema", "measured"):
             if (values := getattr(self, name)) is not None:
                 values.setflags(write=False)
-        for values in (*(self.weights or ()), *self.start):
+        layers = vars(self)["weights"]
+        for values in (*(() if layers is None or callable(layers) else layers), *self.start):
             values.setflags(write=False)
 
     @property
@@ -108,6 +147,8 @@ class Trajectory:
         """C(A) + (weight_decay/2) |theta|^2 at the saved times, shape (T,)."""
         if self.weight_decay == 0.0:
             return self.cost
+        if self.reduced is not None:
+            return self.reduced.objective
         if self.weights is not None:
             with np.errstate(over="ignore", invalid="ignore"):
                 size = sum(np.sum(W**2, axis=(-2, -1)) for W in self.weights)
@@ -117,6 +158,8 @@ class Trajectory:
     @cached_property
     def gradient_norm(self) -> Array:
         """Frobenius norm of the gradient of the objective with respect to the weights, shape (T,)."""
+        if self.reduced is not None:
+            return self.reduced.gradient_norm
         if self.weights is not None:
             with np.errstate(over="ignore", invalid="ignore"):
                 return _frozen(critical.gradient_norm(self.cost_function, self.weights, self.weight_decay))
@@ -141,14 +184,19 @@ class Trajectory:
 
     def balancedness(self) -> Array:
         r"""Largest relative imbalance, :math:`\max_l \|D_l\|_F / (\|W_{l+1}\|_F^2 + \|W_l\|_F^2)`, shape (T,)."""
-        if self.weights is None:
+        small = self.reduced
+        layers = self.weights if small is None else small.weights
+        if layers is None:
             raise ValueError(
                 "`weights` must have been kept for this quantity, got None. Run again with keep_weights=True."
             )
         if self.depth == 1:
             return np.zeros(len(self.t))
-        sizes = [np.sum(W**2, axis=(-2, -1)) for W in self.weights]
-        norms = [np.linalg.norm(D, axis=(-2, -1)) for D in balances(self.weights)]
+        if self.lift is not None:
+            sizes, norms = self.lift.sizes(layers), self.lift.imbalances(layers)
+        else:
+            sizes = [np.sum(W**2, axis=(-2, -1)) for W in layers]
+            norms = [np.linalg.norm(D, axis=(-2, -1)) for D in balances(layers)]
         scaled = [
             D / np.maximum(a + b, np.finfo(float).tiny)
             for D, a, b in zip(norms, sizes[:-1], sizes[1:], strict=True)
@@ -160,6 +208,8 @@ class Trajectory:
 
         A flow is continued from the last saved time before each t; descent is interpolated between saved iterates.
         """
+        if self.reduced is not None:
+            return self.reduced.at(t)
         times = self._times(t)
         if self.continue_from is None or self._saved_at(times) is not None:
             index = self._saved_at(times)
@@ -172,6 +222,9 @@ class Trajectory:
 
     def weights_at(self, t: ArrayLike) -> tuple[Array, ...] | None:
         """Layers at any times of the run, each (..., n_l, n_{l-1}); None where the run does not know them."""
+        if self.reduced is not None and self.lift is not None:
+            small = self.reduced.weights_at(t)
+            return None if small is None else self.lift(small)
         times = self._times(t)
         if self.continue_from is not None:
             layers = self.continued(times)
@@ -236,13 +289,19 @@ class Trajectory:
     def save(self, path: str | Path) -> None:
         """Write the run to one .npz file without pickles. A Custom cost is not written."""
         arrays: dict[str, Any] = {"t": self.t, "end_to_end": self.end_to_end, "extrema": self.extrema}
-        for kind, layers in (("weights", self.weights or ()), ("start", self.start)):
-            arrays |= {f"{kind}_{l}": W for l, W in enumerate(layers)}
+        small = self.reduced
+        kept = self.weights if small is None else small.weights
+        layers = {"weights": kept or (), "start": self.start}
+        if small is not None and self.lift is not None:
+            layers |= {"small": small.start, "basis": self.lift.bases}
+        for kind, some in layers.items():
+            arrays |= {f"{kind}_{l}": W for l, W in enumerate(some)}
         if self.measured is not None:
             arrays["measured"] = self.measured
         arrays |= {f"cost_{name}": getattr(self.cost_function, name) for name in self.cost_function.arguments}
         header = {name: getattr(self, name) for name in _SCALARS}
         header["stats"] = dict(self.stats)
+        header["lifted"] = small is not None and vars(self)["weights"] is not None
         header["cost"] = {"name": type(self.cost_function).__name__, "scale": self.cost_function.scale}
         target = checks.path(path, "path")
         if target.suffix != ".npz":
@@ -342,7 +401,7 @@ def _assembled(arrays: Mapping[str, Any], header: dict[str, Any], cost: Cost | N
     """The trajectory of checked parts of a file."""
     from .flow import continuation
 
-    record = header.pop("cost")
+    record, lifted = header.pop("cost"), header.pop("lifted", False)
     if cost is None:
         kind = costs.ALL[record["name"]]
         values = [arrays[f"cost_{name}"] for name in kind.arguments]
@@ -352,7 +411,7 @@ def _assembled(arrays: Mapping[str, Any], header: dict[str, Any], cost: Cost | N
     end_to_end = checks.array(arrays["end_to_end"], "end_to_end", ndim=3)
     n_L, n_0 = end_to_end.shape[1:]
     layers: dict[str, tuple[Array, ...]] = {}
-    for kind_, batch in (("weights", True), ("start", False)):
+    for kind_, batch in (("weights", True), ("start", False), ("small", False)):
         found = [arrays[f"{kind_}_{l}"] for l in range(header["depth"]) if f"{kind_}_{l}" in arrays]
         layers[kind_] = tuple(checks.layers(found, kind_, batch=batch)) if found or kind_ == "start" else ()
         shape = (layers[kind_][-1].shape[-2], layers[kind_][0].shape[-1]) if layers[kind_] else (n_L, n_0)
@@ -376,14 +435,20 @@ def _assembled(arrays: Mapping[str, Any], header: dict[str, Any], cost: Cost | N
         onward = exact.continuation(header["method"], cost, layers["start"], header["weight_decay"])
     else:
         onward = continuation(cost, header["weight_decay"], header["method"], header["stats"])
-    return Trajectory(
+    run = Trajectory(
         t=t,
         end_to_end=end_to_end,
         weights=layers["weights"] or None,
-        start=layers["start"],
+        start=layers["small"] or layers["start"],
         cost_function=cost,
         extrema=extrema,
         measured=arrays.get("measured"),
         continue_from=onward,
         **header,
     )
+    if not layers["small"]:
+        return run
+    from .form import Lift
+
+    bases = tuple(checks.array(arrays[f"basis_{l}"], "basis", ndim=2) for l in range(header["depth"] - 1))
+    return Lift(bases, layers["start"], layers["small"]).lifted(run, lifted)

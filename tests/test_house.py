@@ -33,7 +33,13 @@ FLOORS = (
     {"cli"},
 )
 # Imports inside functions that look upwards: a door that is opened only when someone asks.
-DOORS = {("trajectory", "plotting"), ("trajectory", "flow"), ("trajectory", "exact"), ("costs", "core")}
+DOORS = {
+    ("trajectory", "plotting"),
+    ("trajectory", "flow"),
+    ("trajectory", "form"),
+    ("trajectory", "exact"),
+    ("costs", "core"),
+}
 HOMES = {
     "numba": {"core", "bench"},
     "llvmlite": {"core"},

@@ -200,14 +200,20 @@ def test_the_largest_table_fits():
     assert max(len(tableau.A) for tableau in TABLEAUX.values()) <= wide.CAPACITY
 
 
-def test_auto_takes_it_for_wide_nets_and_it_needs_few_copies():
+def test_auto_takes_it_for_deep_nets_whose_subspaces_are_too_large():
+    p = problem((30, 600, 600, 600, 30))
+    run = dln.gradient_flow(p.cost, p.weights, (0.0, 0.01), rtol=1e-6)
+    assert run.form == "wide"
+
+
+def test_it_needs_few_copies():
     p = problem((10, 1200, 1200, 10))
     dln.gradient_flow(
         p.cost, problem((10, 20, 20, 10)).weights, (0.0, 0.1), form="wide", rtol=1e-3
     )  # compiled
     size = sum(W.nbytes for W in p.weights)
     tracemalloc.start()
-    run = dln.gradient_flow(p.cost, p.weights, (0.0, 0.1), rtol=1e-3)
+    run = dln.gradient_flow(p.cost, p.weights, (0.0, 0.1), rtol=1e-3, form="wide")
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert (run.form, run.method) == ("wide", "tsit5")
@@ -215,10 +221,12 @@ def test_auto_takes_it_for_wide_nets_and_it_needs_few_copies():
     assert peak < 3.1 * size + 2 * work
     ordinary = dln.gradient_flow(p.cost, p.weights, (0.0, 0.1), rtol=1e-3, form="weights")
     assert close(run.end_to_end[-1], ordinary.end_to_end[-1], 1e-3)
-    decayed = dln.gradient_flow(
-        p.cost, p.weights, (0.0, 0.02), weight_decay=0.1, method="tsit5", rtol=1e-2, t_eval=[0.02]
-    )
-    assert decayed.form == "weights"
+
+
+def test_weight_decay_is_left_to_the_full_steps():
+    p = problem((30, 600, 600, 600, 30))
+    run = dln.gradient_flow(p.cost, p.weights, (0.0, 1e-3), weight_decay=0.1, method="tsit5", rtol=1e-2)
+    assert run.form == "weights"
 
 
 PLAIN = """

@@ -23,7 +23,7 @@ import numpy as np
 
 from ..typing import Array
 
-__all__ = ["Frames", "Krylov", "krylov"]
+__all__ = ["Frames", "Krylov", "krylov", "norm"]
 
 # An image counts as new if it leaves the subspace by this share of the Frobenius norm of its layer: above rounding.
 DROP = 64 * float(np.finfo(float).eps)
@@ -44,12 +44,15 @@ class Frames:
         Whether the subspaces are invariant (to rounding), so that the small network is exact.
     dimensions : tuple of tuple of int
         (m_1, .., m_{L-1}) at the orders 0, 1, ...
+    norms : tuple of float
+        Frobenius norms of the W_l.
     """
 
     bases: tuple[Array, ...]
     layers: tuple[Array, ...]
     closed: bool
     dimensions: tuple[tuple[int, ...], ...]
+    norms: tuple[float, ...]
 
     @property
     def order(self) -> int:
@@ -66,18 +69,7 @@ class Frames:
             R[:rows, :columns] for R, columns, rows in zip(self.layers, ends[:-1], ends[1:], strict=True)
         )
         bases = tuple(P[:, :columns] for P, columns in zip(self.bases, m, strict=True))
-        return Frames(bases, layers, False, self.dimensions[: order + 1])
-
-    def reduce(self, weights: Sequence[Array]) -> list[Array]:
-        """Layers between the frames, P_l^T W_l P_{l-1}, over leading axes."""
-        result = [W @ P for W, P in zip(weights[1:], self.bases, strict=True)]
-        result.insert(0, np.asarray(weights[0]))
-        return [P.T @ W for W, P in zip(result[:-1], self.bases, strict=True)] + result[-1:]
-
-    def lift(self, layers: Sequence[Array]) -> list[Array]:
-        """Layers of the wide network, P_l R_l P_{l-1}^T, over leading axes."""
-        result = [P @ R for P, R in zip(self.bases, layers[:-1], strict=True)] + [np.asarray(layers[-1])]
-        return result[:1] + [R @ P.T for R, P in zip(result[1:], self.bases, strict=True)]
+        return Frames(bases, layers, False, self.dimensions[: order + 1], self.norms)
 
 
 def krylov(layers: Sequence[Array], order: int) -> Frames:
@@ -114,7 +106,7 @@ class Krylov:
 
     def __post_init__(self) -> None:
         W, last = self.weights, len(self.weights) - 1
-        self.norms = [_norm(layer) for layer in W]
+        self.norms = tuple(norm(layer) for layer in W)
         forward = [W[0]]
         for layer in W[1:-1]:
             forward.append(layer @ np.linalg.qr(forward[-1])[0])
@@ -146,6 +138,14 @@ class Krylov:
         ]
         self.closed = not any(N.shape[1] for N in self.newest)
 
+    def foreseen(self, order: int) -> list[int]:
+        """Dimensions at an order, if what it adds is independent."""
+        m, new = [P.shape[1] for P in self.bases], [N.shape[1] for N in self.newest]
+        for _ in range(self.order, order):
+            m = [min(len(P), a + b) for P, a, b in zip(self.bases, m, new, strict=True)]
+            new = [a + b for a, b in zip([0, *new[:-1]], [*new[1:], 0], strict=True)]
+        return m
+
     def extend(self) -> None:
         """Add the images of the last additions."""
         newest = self.newest
@@ -157,10 +157,11 @@ class Krylov:
         """The frames and the network between them."""
         P, W = self.bases, self.weights
         inner = [P[l + 1].T @ np.hstack(images) for l, images in enumerate(self.images)]
-        return Frames(tuple(P), (P[0].T @ W[0], *inner, W[-1] @ P[-1]), self.closed, tuple(self.dimensions))
+        layers = (P[0].T @ W[0], *inner, W[-1] @ P[-1])
+        return Frames(tuple(P), layers, self.closed, tuple(self.dimensions), self.norms)
 
 
-def _norm(W: Array) -> float:
+def norm(W: Array) -> float:
     """Frobenius norm, without a copy of the matrix."""
     return float(np.linalg.norm([np.linalg.norm(part) for part in _blocks(W)]))
 

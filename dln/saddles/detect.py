@@ -153,7 +153,7 @@ class _Search:
     """The trajectory seen through r(t): slow points, then what each of them is."""
 
     def __init__(self, trajectory: Trajectory, resolution: float) -> None:
-        self.run = run = trajectory
+        self.run = run = trajectory.reduced or trajectory
         self.t_end = float(run.t[-1])
         self.first = run.t_start if run.continue_from is not None else float(run.t[0])
         # The layers of a flow are known between its saved times, as it can be continued from what is known before.

@@ -1,0 +1,289 @@
+"""Forms that are smaller networks: two layers by a factor of their Gram matrix, deeper nets in invariant subspaces."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any, Protocol
+
+import numpy as np
+
+from ..network import balances, include
+from ..problem import Problem
+from ..trajectory import Trajectory
+from ..typing import Array
+from .subspaces import Frames, Krylov, norm
+
+__all__ = ["REDUCED", "Lift", "Reduced", "Run", "run_reduced"]
+
+# Worth entering: nets from so many weights on, whose number falls at least by such factors. A truncated form runs
+# three orders, and their subspaces cost more.
+SMALL_EXACT, GAIN_EXACT = 1_000, 2.0
+SMALL_TRUNCATED, GAIN_TRUNCATED = 3_000, 4.0
+# Share by which an order is assumed to gain at least as much as the one before it.
+SAFETY = 2.0
+DENSE = 48  # saved times from which on the largest error is looked for at them alone
+
+
+@dataclass(frozen=True)
+class Reduced:
+    """A form that is a smaller network: its name, what it is for, and the depths that it is for."""
+
+    name: str
+    purpose: str
+    exact: bool
+    refusal: str  # what a network of another depth is told
+    depths: Callable[[int], bool]
+
+
+REDUCED = {
+    form.name: form
+    for form in (
+        Reduced(
+            "gram",
+            "two layers in n_0 + n_L hidden directions, whatever their width, start and cost",
+            True,
+            'must be for two layers to be "gram"',
+            lambda depth: depth == 2,
+        ),
+        Reduced(
+            "subspace",
+            "three layers or more in invariant subspaces, or in Krylov subspaces with an estimate of the error",
+            False,
+            'must have two hidden layers or more to be "subspace"',
+            lambda depth: depth >= 3,
+        ),
+    )
+}
+
+
+class Run(Protocol):
+    """Run a network: to its end, or only to `end`, saved at `times` (None: where the run itself chooses)."""
+
+    def __call__(
+        self, net: Problem, /, *, end: float | None = None, times: Array | None = None
+    ) -> Trajectory:
+        """The trajectory."""
+
+
+@dataclass(frozen=True)
+class Lift:
+    """Layers of the wide network from those between its frames.
+
+    W_l = P_l R_l P_{l-1}^T + C_l, where C_l is constant, or decays as weight decay has it: then the last diagonal entry
+    of an inner R_l is the norm of C_l, a neuron by itself that sees no gradient.
+    """
+
+    bases: tuple[Array, ...]
+    start: tuple[Array, ...]  # of the wide network
+    small: tuple[
+        Array, ...
+    ]  # the layers between the frames at the start, with the lonely neuron if there is one
+
+    @staticmethod
+    def of(frames: Frames, problem: Problem) -> Lift:
+        """The small network of a problem, with a neuron for what decays outside of it."""
+        small = [np.ascontiguousarray(R) for R in frames.layers]
+        if problem.weight_decay > 0.0 and problem.depth > 2:
+            outside = [
+                math.sqrt(max(0.0, float(norm) ** 2 - float(np.sum(R**2))))
+                for norm, R in zip(frames.norms[1:-1], small[1:-1], strict=True)
+            ]
+            small = include(small, [len(R) + 1 for R in small[:-1]])
+            for R, norm in zip(small[1:-1], outside, strict=True):
+                R[-1, -1] = norm
+        return Lift(frames.bases, problem.weights, tuple(small))
+
+    def __call__(self, layers: Sequence[Array]) -> tuple[Array, ...]:
+        """Layers of the wide network, over leading axes."""
+        within, shares = self._within(layers), self._shares(layers)
+        inner = [
+            share * W_0 + Q @ (R - share * R_0) @ P.T
+            for R, R_0, W_0, share, (P, Q) in zip(
+                within[1:-1],
+                self._within(self.small)[1:-1],
+                self.start[1:-1],
+                shares,
+                pairwise(self.bases),
+                strict=True,
+            )
+        ]
+        return self.bases[0] @ within[0], *inner, within[-1] @ self.bases[-1].T
+
+    def lifted(self, run: Trajectory, keep: bool, **more: Any) -> Trajectory:
+        """A run of the small network as one of the wide network, whose layers are computed when they are asked for."""
+        layers = run.weights if keep else None
+        return replace(
+            run,
+            weights=None if layers is None else lambda: self(layers),
+            start=self.start,
+            continue_from=None,
+            reduced=run,
+            lift=self,
+            **more,
+        )
+
+    def _within(self, layers: Sequence[Array]) -> list[Array]:
+        """The layers without the lonely neuron."""
+        m = [P.shape[1] for P in self.bases]
+        ends = zip([*m, None], [None, *m], strict=True)
+        return [R[..., :rows, :columns] for R, (rows, columns) in zip(layers, ends, strict=True)]
+
+    def _shares(self, layers: Sequence[Array]) -> list[Any]:
+        """What is left of C_l, of the inner layers."""
+        lonely = [
+            len(R) > P.shape[1] and R[-1, -1] > 0.0
+            for R, P in zip(self.small[1:-1], self.bases[1:], strict=True)
+        ]
+        return [
+            R[..., -1:, -1:] / R_0[-1, -1] if there else 1.0
+            for R, R_0, there in zip(layers[1:-1], self.small[1:-1], lonely, strict=True)
+        ]
+
+    def sizes(self, layers: Sequence[Array]) -> list[Array]:
+        """Squared Frobenius norms of the layers of the wide network."""
+        shares = [1.0, *self._shares(layers), 1.0]
+        return [
+            np.sum(R**2, axis=(-2, -1)) + np.ravel(share) ** 2 * (norm(W) ** 2 - np.sum(R_0**2))
+            for R, R_0, W, share in zip(
+                self._within(layers), self._within(self.small), self.start, shares, strict=True
+            )
+        ]
+
+    def imbalances(self, layers: Sequence[Array]) -> list[Array]:
+        """Frobenius norms of the balance matrices of the wide network: that of the C_l only decays."""
+        within, at_first = balances(self._within(layers)), balances(self._within(self.small))
+        shares = self._shares(layers)
+        decay = [share**4 for share in (shares[:1] + shares if shares else [1.0])]
+        return [
+            np.sqrt(
+                np.sum(D**2, axis=(-2, -1))
+                + np.ravel(share) * max(0.0, float(np.sum(whole**2) - np.sum(D_0**2)))
+            )
+            for D, D_0, whole, share in zip(within, at_first, balances(self.start), decay, strict=True)
+        ]
+
+
+def run_reduced(problem: Problem, asked: str, rtol: float, run: Run, keep: bool) -> Trajectory | None:
+    """The run in fewer numbers; None where none is asked for, or "auto" finds nothing that is right and pays.
+
+    Parameters
+    ----------
+    rtol : float
+        Largest truncation error, relative to the size of A over the run, that "auto" takes.
+    keep : bool
+        Whether the layers of the wide network are there in the end.
+    """
+    auto = asked == "auto"
+    if not auto and asked not in REDUCED:
+        return None
+    if auto:
+        first = [min(n, problem.widths[0] + problem.widths[-1]) for n in problem.widths[1:-1]]
+        if problem.depth == 1 or not _pays(problem, first, SMALL_EXACT, GAIN_EXACT):
+            return None
+    elif not REDUCED[asked].depths(problem.depth):
+        raise ValueError(
+            f"`weights` {REDUCED[asked].refusal}, got {problem.depth} {'layer' if problem.depth == 1 else 'layers'}. "
+            f"Leave `form` out, or take {_instead(problem.depth)}."
+        )
+    return _Search(problem, rtol, run, keep, auto).trajectory()
+
+
+def _instead(depth: int) -> str:
+    """What applies to a network of this depth."""
+    return " or ".join(f'"{form.name}"' for form in REDUCED.values() if form.depths(depth)) or '"weights"'
+
+
+def _pays(problem: Problem, hidden: Sequence[int], small: int, gain: float) -> bool:
+    """Whether a net with these hidden widths has so many weights less."""
+    ends = (problem.widths[0], *hidden, problem.widths[-1])
+    return problem.parameters >= small and gain * sum(a * b for a, b in pairwise(ends)) <= problem.parameters
+
+
+class _Search:
+    """Frames that are invariant, or of an order whose error, seen from the two below, is small enough."""
+
+    def __init__(self, problem: Problem, rtol: float, run: Run, keep: bool, auto: bool) -> None:
+        self.problem, self.rtol, self.run, self.keep, self.auto = problem, rtol, run, keep, auto
+        self.space = Krylov(problem.weights)
+
+    def trajectory(self) -> Trajectory | None:
+        """The run, None where it does not pay."""
+        order = max(2, _first_order(self.problem.depth, self.rtol))
+        while True:
+            while self.space.order < order and not self.space.closed:
+                if self.auto and not self._pays(order):
+                    return None
+                self.space.extend()
+            if self.space.closed:
+                if self.auto and not self._pays(self.space.order):
+                    return None
+                return self._leave(self._integrate(self.space.frames()), self.space.frames(), 0.0)
+            frames = self.space.frames()
+            top, estimate, gain = self._estimated(frames)
+            allowed = self.rtol * float(np.linalg.norm(top.end_to_end, axis=(1, 2)).max())
+            if estimate <= allowed or not top.success:
+                return self._leave(top, frames, estimate)
+            order += math.ceil(math.log(estimate / allowed) / math.log(gain)) if gain > 3.0 else 1
+
+    def _pays(self, order: int) -> bool:
+        """Whether an order pays: for what closes by itself the smaller gain is enough."""
+        limits = (SMALL_EXACT, GAIN_EXACT) if self.space.closed else (SMALL_TRUNCATED, GAIN_TRUNCATED)
+        return _pays(self.problem, self.space.foreseen(order), *limits)
+
+    def _integrate(self, frames: Frames, **more: Any) -> Trajectory:
+        return self.run(replace(self.problem, weights=Lift.of(frames, self.problem).small), **more)
+
+    def _estimated(self, frames: Frames) -> tuple[Trajectory, float, float]:
+        """The run of an order, its error as the runs of the two orders below it show it, and the gain of an order.
+
+        The differences d_k of successive orders fall by more and more: what is left is less than d_k (d_k / d_{k-1}),
+        up to a factor for nets in which even and odd orders gain differently.
+        """
+        top = dense = self._integrate(frames)
+        end = float(top.t[-1])
+        if end <= top.t_start:
+            return top, 0.0, math.inf
+        if len(top.t) < DENSE and top.continue_from is not None:
+            dense = self._integrate(frames, end=end)
+        lower = [
+            self._integrate(frames.truncated(frames.order - i), end=end, times=dense.t.copy()) for i in (1, 2)
+        ]
+        if top.success and not all(run.success for run in lower):
+            return top, math.inf, 1.0
+        d, before = _distance(dense, lower[0]), _distance(*lower)
+        return top, (min(d, SAFETY * d**2 / before) if d > 0.0 else 0.0), before / max(d, 1e-300)
+
+    def _leave(self, small: Trajectory, frames: Frames, error: float) -> Trajectory:
+        """The run as one of the wide network."""
+        problem = self.problem
+        name = next(form.name for form in REDUCED.values() if form.depths(problem.depth))
+        lift = Lift.of(frames, problem)
+        hidden, m = problem.widths[1:-1], [P.shape[1] for P in frames.bases]
+        how = "exact" if frames.closed else f"order {frames.order}, error at most about {error:.1g}"
+        what = f"{name}, {' '.join(map(str, m))} of {' '.join(map(str, hidden))} hidden directions, {how}"
+        return lift.lifted(
+            small,
+            self.keep,
+            form=name,
+            form_error=error,
+            message=f"{small.message} Form: {what}.",
+            stats={**small.stats, "order": frames.order, "dimensions": m},
+        )
+
+
+def _distance(one: Trajectory, other: Trajectory) -> float:
+    """Largest distance of the end-to-end matrices at the times of both."""
+    _, i, j = np.intersect1d(one.t, other.t, assume_unique=True, return_indices=True)
+    return float(np.linalg.norm(one.end_to_end[i] - other.end_to_end[j], axis=(1, 2)).max(initial=0.0))
+
+
+def _first_order(depth: int, rtol: float) -> int:
+    """Order from which on Gaussian starts of rho about 0.1 are right to rtol: what infinitely wide ones show."""
+    error, order = (0.35, 0.5, 1.0)[min(depth, 5) - 3], 0
+    while order < 40 and error > rtol / SAFETY:
+        order += 1
+        error /= (6.0 * (order + 1), 7.0, 4.0)[min(depth, 5) - 3]
+    return order
