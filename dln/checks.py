@@ -46,8 +46,12 @@ def array(
     ndim: int | None = None,
     shape: tuple[int, ...] | None = None,
     finite: bool = True,
+    mapped: bool = False,
 ) -> Array:
-    """float64 C-contiguous copy of a real array, with its number of axes, shape and finiteness checked."""
+    """float64 C-contiguous copy of a real array, with its number of axes, shape and finiteness checked.
+
+    With `mapped`, a memory map of such numbers is not copied but read where it lies.
+    """
     if isinstance(value, np.ma.MaskedArray):
         raise TypeError(
             f"`{name}` must be a plain array, got a masked one. Use its .filled() or MatrixCompletion."
@@ -78,13 +82,22 @@ def array(
         raise ValueError(
             f"`{name}` must have shape {shape}, got {raw.shape}. Both describe one problem; change one of them."
         )
-    result = np.array(raw, dtype=np.float64, order="C")
-    if finite and not np.isfinite(result).all():
+    if mapped and isinstance(value, np.memmap) and raw.dtype == np.float64 and raw.flags.c_contiguous:
+        result = raw.view()
+    else:
+        result = np.array(raw, dtype=np.float64, order="C")
+    if finite and not _finite(result):
         where = tuple(int(i) for i in np.argwhere(~np.isfinite(result))[0])
         raise ValueError(
             f"`{name}` must be finite, got {result[where]} at index {where}. Remove or mask such entries."
         )
     return result
+
+
+def _finite(values: Array) -> bool:
+    """Whether all entries are finite, some at a time: no mask as large as the array."""
+    flat = values.reshape(-1)
+    return all(np.isfinite(flat[start : start + 2**18]).all() for start in range(0, flat.size, 2**18))
 
 
 def boolean_mask(value: Any, name: str, shape: tuple[int, ...]) -> Array:
@@ -166,7 +179,7 @@ def one_of(value: Any, name: str, known: Iterable[str]) -> str:
 
 
 def layers(value: Any, name: str = "weights", *, batch: bool = False) -> list[Array]:
-    """Layers [W_1, .., W_L] that chain: W_l has shape (n_l, n_{l-1})."""
+    """Layers [W_1, .., W_L] that chain: W_l has shape (n_l, n_{l-1}); memory maps are not copied."""
     if (isinstance(value, np.ndarray) and value.ndim < 3) or not isinstance(value, (Sequence, np.ndarray)):
         raise TypeError(
             f"`{name}` must be a sequence of matrices [W_1, ..., W_L], got {_brief(value)}. Put it in a list."
@@ -175,7 +188,7 @@ def layers(value: Any, name: str = "weights", *, batch: bool = False) -> list[Ar
         raise ValueError(f"`{name}` must hold at least one layer, got none. Give [W_1, ..., W_L].")
     result = []
     for l, W in enumerate(value, start=1):
-        result.append(array(W, f"{name}[{l - 1}]", ndim=3 if batch else 2))
+        result.append(array(W, f"{name}[{l - 1}]", ndim=3 if batch else 2, mapped=not batch))
         if l > 1 and result[-1].shape[-1] != result[-2].shape[-2]:
             raise ValueError(
                 f"`{name}` must chain: W_{l} has shape {result[-1].shape} but W_{l - 1} has shape "

@@ -158,8 +158,11 @@ def gradient_flow(
             net is problem or saved * net.parameters <= 2**40
         )
 
-    def run(net: Problem, /, *, end: float | None = None, times: Array | None = None) -> Trajectory:
-        suited = replace(options, methods=_methods(method, rtol, step, net)[0])
+    def run(
+        net: Problem, /, *, end: float | None = None, times: Array | None = None, tighter: float = 1.0
+    ) -> Trajectory:
+        closely = max(rtol / tighter, LEAST_RTOL)
+        suited = replace(options, rtol=closely, methods=_methods(method, closely, step, net)[0])
         if end is not None:
             return _run(net, (span[0], end), suited, times, None, True, False)
         return _run(net, span, suited, output, until, kept(net), progress)

@@ -225,7 +225,7 @@ def test_it_needs_few_copies():
 
 def test_weight_decay_is_left_to_the_full_steps():
     p = problem((30, 600, 600, 600, 30))
-    run = dln.gradient_flow(p.cost, p.weights, (0.0, 1e-3), weight_decay=0.1, method="tsit5", rtol=1e-2)
+    run = dln.gradient_flow(p.cost, p.weights, (0.0, 1e-3), weight_decay=0.1, rtol=1e-6)
     assert run.form == "weights"
 
 

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from ..network import balances, include
+from ..network import balances, finite_product, include
 from ..problem import Problem
 from ..trajectory import Trajectory
 from ..typing import Array
@@ -18,12 +18,16 @@ from .subspaces import Frames, Krylov, norm
 
 __all__ = ["REDUCED", "Lift", "Reduced", "Run", "run_reduced"]
 
-# Worth entering: nets from so many weights on, whose number falls at least by such factors. A truncated form runs
-# three orders, and their subspaces cost more.
-SMALL_EXACT, GAIN_EXACT = 1_000, 2.0
-SMALL_TRUNCATED, GAIN_TRUNCATED = 3_000, 4.0
+# Worth entering: nets from so many weights on, whose number falls at least by such factors. Two layers cost one
+# factorisation, more of them several; a truncated form is run three times.
+SMALL, SMALL_DEEP = 400, 3_000
+GAIN, GAIN_TRUNCATED = 2.0, 4.0
 # Share by which an order is assumed to gain at least as much as the one before it.
 SAFETY = 2.0
+# An order that gains less than this shows other errors than that of the truncation: integrate more closely and see.
+LEAST_GAIN, TIGHTER = 3.0, 100.0
+# Relative errors at order 0 of a start of rho = 0.1, and gains of an order, by depth (5: and more).
+FIRST_ERROR, GAINS = {3: 0.35, 4: 0.5, 5: 1.0}, {4: 7.0, 5: 4.0}
 DENSE = 48  # saved times from which on the largest error is looked for at them alone
 
 
@@ -181,7 +185,7 @@ def run_reduced(problem: Problem, asked: str, rtol: float, run: Run, keep: bool)
         return None
     if auto:
         first = [min(n, problem.widths[0] + problem.widths[-1]) for n in problem.widths[1:-1]]
-        if problem.depth == 1 or not _pays(problem, first, SMALL_EXACT, GAIN_EXACT):
+        if problem.depth == 1 or not _pays(problem, first, GAIN):
             return None
     elif not REDUCED[asked].depths(problem.depth):
         raise ValueError(
@@ -196,10 +200,11 @@ def _instead(depth: int) -> str:
     return " or ".join(f'"{form.name}"' for form in REDUCED.values() if form.depths(depth)) or '"weights"'
 
 
-def _pays(problem: Problem, hidden: Sequence[int], small: int, gain: float) -> bool:
+def _pays(problem: Problem, hidden: Sequence[int], gain: float) -> bool:
     """Whether a net with these hidden widths has so many weights less."""
     ends = (problem.widths[0], *hidden, problem.widths[-1])
-    return problem.parameters >= small and gain * sum(a * b for a, b in pairwise(ends)) <= problem.parameters
+    large = problem.parameters >= (SMALL if problem.depth == 2 else SMALL_DEEP)
+    return large and gain * sum(a * b for a, b in pairwise(ends)) <= problem.parameters
 
 
 class _Search:
@@ -211,7 +216,7 @@ class _Search:
 
     def trajectory(self) -> Trajectory | None:
         """The run, None where it does not pay."""
-        order = max(2, _first_order(self.problem.depth, self.rtol))
+        order = _first_order(self.problem, self.space.frames(), self.rtol)
         while True:
             while self.space.order < order and not self.space.closed:
                 if self.auto and not self._pays(order):
@@ -222,39 +227,45 @@ class _Search:
                     return None
                 return self._leave(self._integrate(self.space.frames()), self.space.frames(), 0.0)
             frames = self.space.frames()
-            top, estimate, gain = self._estimated(frames)
+            top = self._integrate(frames)
             allowed = self.rtol * float(np.linalg.norm(top.end_to_end, axis=(1, 2)).max())
+            estimate, gain = self._estimate(frames, top, 1.0)
+            if estimate > allowed and gain < LEAST_GAIN:  # what is seen may be the errors of the integration
+                estimate, gain = self._estimate(frames, top, TIGHTER)
             if estimate <= allowed or not top.success:
                 return self._leave(top, frames, estimate)
-            order += math.ceil(math.log(estimate / allowed) / math.log(gain)) if gain > 3.0 else 1
+            order += math.ceil(math.log(estimate / allowed) / math.log(gain)) if gain > LEAST_GAIN else 1
 
     def _pays(self, order: int) -> bool:
         """Whether an order pays: for what closes by itself the smaller gain is enough."""
-        limits = (SMALL_EXACT, GAIN_EXACT) if self.space.closed else (SMALL_TRUNCATED, GAIN_TRUNCATED)
-        return _pays(self.problem, self.space.foreseen(order), *limits)
+        gain = GAIN if self.space.closed else GAIN_TRUNCATED
+        return _pays(self.problem, self.space.foreseen(order), gain)
 
     def _integrate(self, frames: Frames, **more: Any) -> Trajectory:
         return self.run(replace(self.problem, weights=Lift.of(frames, self.problem).small), **more)
 
-    def _estimated(self, frames: Frames) -> tuple[Trajectory, float, float]:
-        """The run of an order, its error as the runs of the two orders below it show it, and the gain of an order.
+    def _estimate(self, frames: Frames, top: Trajectory, tighter: float) -> tuple[float, float]:
+        """Error of an order as the runs of the two orders below it show it, and the gain of the last order.
 
         The differences d_k of successive orders fall by more and more: what is left is less than d_k (d_k / d_{k-1}),
-        up to a factor for nets in which even and odd orders gain differently.
+        up to a factor for nets in which even and odd orders gain differently. Orders take nearly the same steps, and
+        their errors of integration nearly the same path, so that these do not show.
         """
-        top = dense = self._integrate(frames)
         end = float(top.t[-1])
         if end <= top.t_start:
-            return top, 0.0, math.inf
-        if len(top.t) < DENSE and top.continue_from is not None:
-            dense = self._integrate(frames, end=end)
-        lower = [
-            self._integrate(frames.truncated(frames.order - i), end=end, times=dense.t.copy()) for i in (1, 2)
-        ]
-        if top.success and not all(run.success for run in lower):
-            return top, math.inf, 1.0
-        d, before = _distance(dense, lower[0]), _distance(*lower)
-        return top, (min(d, SAFETY * d**2 / before) if d > 0.0 else 0.0), before / max(d, 1e-300)
+            return 0.0, math.inf
+        runs = [top]
+        if tighter > 1.0 or (len(top.t) < DENSE and top.continue_from is not None):
+            times = top.t.copy() if len(top.t) >= DENSE else None
+            runs = [self._integrate(frames, end=end, times=times, tighter=tighter)]
+        for i in (1, 2):
+            lower, times = frames.truncated(frames.order - i), runs[0].t.copy()
+            runs.append(self._integrate(lower, end=end, times=times, tighter=tighter))
+        if top.success and not all(run.success for run in runs):
+            return math.inf, 1.0
+        d, before = _distance(*runs[:2]), _distance(*runs[1:])
+        gain = before / d if d > 0.0 else math.inf
+        return min(d, SAFETY * d / gain) if gain > 0.0 else d, gain
 
     def _leave(self, small: Trajectory, frames: Frames, error: float) -> Trajectory:
         """The run as one of the wide network."""
@@ -280,10 +291,19 @@ def _distance(one: Trajectory, other: Trajectory) -> float:
     return float(np.linalg.norm(one.end_to_end[i] - other.end_to_end[j], axis=(1, 2)).max(initial=0.0))
 
 
-def _first_order(depth: int, rtol: float) -> int:
-    """Order from which on Gaussian starts of rho about 0.1 are right to rtol: what infinitely wide ones show."""
-    error, order = (0.35, 0.5, 1.0)[min(depth, 5) - 3], 0
-    while order < 40 and error > rtol / SAFETY:
+def _first_order(problem: Problem, frames: Frames, rtol: float) -> int:
+    """Order that should do, as infinitely wide Gaussian nets of norms 2 rho show it: a guess, which the runs then judge.
+
+    The flow knows the ratio x = rho^L / s alone, s the norm of the first dC/dA. For small x it waits the longer, so that
+    errors of its speed grow; for large x A moves before the layers do, and an order gains more.
+    """
+    L = problem.depth
+    rho = [norm / math.sqrt(min(W.shape)) for norm, W in zip(frames.norms, problem.weights, strict=True)]
+    s = float(np.linalg.norm(problem.cost.gradient(finite_product(frames.layers)), 2))
+    if L == 2 or not 0.0 < (x := math.prod(rho) / max(s, 1e-300)) < math.inf:
+        return 2
+    error, order = FIRST_ERROR[min(L, 5)] * max(1.0, (1e-3 / x) ** ((L - 2) / L)), 0
+    while order < 2 or (error > rtol / SAFETY and order < 40):
         order += 1
-        error /= (6.0 * (order + 1), 7.0, 4.0)[min(depth, 5) - 3]
+        error /= (6.0 * (order + 1) if L == 3 else GAINS[min(L, 5)]) * (1.0 + 5.0 * x)
     return order
