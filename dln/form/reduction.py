@@ -292,10 +292,10 @@ def _distance(one: Trajectory, other: Trajectory) -> float:
 
 
 def _first_order(problem: Problem, frames: Frames, rtol: float) -> int:
-    """Order that should do, as infinitely wide Gaussian nets of norms 2 rho show it: a guess, which the runs then judge.
+    """Order that should do, as infinitely wide Gaussian nets of norms 2 rho show it: a guess that the runs then judge.
 
-    The flow knows the ratio x = rho^L / s alone, s the norm of the first dC/dA. For small x it waits the longer, so that
-    errors of its speed grow; for large x A moves before the layers do, and an order gains more.
+    The flow knows the ratio x = rho^L / s alone, s the norm of the first dC/dA. For small x it waits the longer, so
+    that errors of its speed grow; for large x A moves before the layers do, and an order gains more.
     """
     L = problem.depth
     rho = [norm / math.sqrt(min(W.shape)) for norm, W in zip(frames.norms, problem.weights, strict=True)]
