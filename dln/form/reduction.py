@@ -26,6 +26,7 @@ GAIN, GAIN_TRUNCATED = 2.0, 4.0
 SAFETY = 2.0
 # An order that gains less than this shows other errors than that of the truncation: integrate more closely and see.
 LEAST_GAIN, TIGHTER = 3.0, 100.0
+SURE_GAIN = 4.0  # that an order of four layers or more is trusted to have
 # Relative errors at order 0 of a start of rho = 0.1, and gains of an order, by depth (5: and more).
 FIRST_ERROR, GAINS = {3: 0.35, 4: 0.5, 5: 1.0}, {4: 7.0, 5: 4.0}
 DENSE = 48  # saved times from which on the largest error is looked for at them alone
@@ -247,9 +248,9 @@ class _Search:
     def _estimate(self, frames: Frames, top: Trajectory, tighter: float) -> tuple[float, float]:
         """Error of an order as the runs of the two orders below it show it, and the gain of the last order.
 
-        The differences d_k of successive orders fall by more and more: what is left is less than d_k (d_k / d_{k-1}),
-        up to a factor for nets in which even and odd orders gain differently. Orders take nearly the same steps, and
-        their errors of integration nearly the same path, so that these do not show.
+        The differences d_k of successive orders fall by more and more for three layers: what is left is less than
+        d_k (d_k / d_{k-1}). For more layers even and odd orders gain differently, and no such trust is had. Orders take
+        nearly the same steps with nearly the same errors of integration, so that these do not show.
         """
         end = float(top.t[-1])
         if end <= top.t_start:
@@ -265,7 +266,8 @@ class _Search:
             return math.inf, 1.0
         d, before = _distance(*runs[:2]), _distance(*runs[1:])
         gain = before / d if d > 0.0 else math.inf
-        return min(d, SAFETY * d / gain) if gain > 0.0 else d, gain
+        foreseen = gain if self.problem.depth == 3 else min(gain, SURE_GAIN)
+        return min(d, SAFETY * d / foreseen) if foreseen > 0.0 else d, gain
 
     def _leave(self, small: Trajectory, frames: Frames, error: float) -> Trajectory:
         """The run as one of the wide network."""
