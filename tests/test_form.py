@@ -214,6 +214,44 @@ def test_the_estimate_of_gaussian_starts(rho, rtol, end, sparse):
         assert len(run.t) == 2
 
 
+@pytest.mark.parametrize(("rho", "rtol"), [(0.2, 1e-2), (1.2, 1e-4)])
+def test_the_estimate_of_four_layers(rho, rtol):
+    rng = np.random.default_rng(3)
+    cost = dln.costs.FullyObserved(P.target(2, (2.0, 1.0), rng))
+    layers = dln.inits.gaussian((2, 110, 110, 110, 2), rho=rho, rng=rng)
+    end = 60.0 if rho < 1 else 1.0
+    run = dln.gradient_flow(cost, layers, (0.0, end), rtol=rtol)
+    assert run.form == "subspace"
+    far, near = form.krylov(layers, run.stats["order"] + 3), form.krylov(layers, run.stats["order"])
+    runs = [
+        dln.gradient_flow(cost, net.layers, (0.0, end), form="weights", rtol=1e-10, t_eval=run.t.copy())
+        for net in (far, near)
+    ]
+    truth = np.linalg.norm(runs[0].end_to_end - runs[1].end_to_end, axis=(1, 2)).max()
+    assert truth / 3 < run.form_error < 100 * truth
+
+
+def test_an_interrupted_run_says_so(monkeypatch):
+    """Ctrl-C in the run itself, or in one that only serves the estimate: what was reached is there."""
+    cost = dln.costs.FullyObserved(np.eye(3))
+    layers = dln.inits.gaussian((3, 100, 100, 3), rho=0.3, rng=0)
+    from dln.backends.integrate import Integration
+
+    whole, calls = Integration.run, []
+
+    def run(self, *arguments):
+        calls.append(1)
+        return "interrupted" if len(calls) == when else whole(self, *arguments)
+
+    monkeypatch.setattr(Integration, "run", run)
+    for when in (1, 2):
+        calls.clear()
+        found = dln.gradient_flow(cost, layers, (0.0, 5.0), rtol=1e-4)
+        assert (found.status, found.form, found.form_error) == ("interrupted", "subspace", np.inf)
+        assert len(calls) == when
+        assert (found.t[-1] == 5.0) == (when == 2)
+
+
 def test_a_truncated_run_is_the_run_in_the_weights_within_its_error():
     rng = np.random.default_rng(2)
     cost = dln.costs.MatrixCompletion(P.target(4, (3.0, 1.0), rng), rng.random((4, 4)) < 0.8)

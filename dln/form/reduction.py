@@ -22,11 +22,11 @@ __all__ = ["REDUCED", "Lift", "Reduced", "Run", "run_reduced"]
 # factorisation, more of them several; a truncated form is run three times.
 SMALL, SMALL_DEEP = 400, 3_000
 GAIN, GAIN_TRUNCATED = 2.0, 4.0
-# Share by which an order is assumed to gain at least as much as the one before it.
-SAFETY = 2.0
+# Gains of an order that are taken for sure, by depth (4: and more), and how much is left to chance. Starts above the
+# size LAZY gain far more: a third run tells.
+SURE_GAINS, SAFETY, LAZY = {3: 8.0, 4: 4.0}, 2.0, 0.1
 # An order that gains less than this shows other errors than that of the truncation: integrate more closely and see.
 LEAST_GAIN, TIGHTER = 3.0, 100.0
-SURE_GAIN = 4.0  # that an order of four layers or more is trusted to have
 # Relative errors at order 0 of a start of rho = 0.1, and gains of an order, by depth (5: and more).
 FIRST_ERROR, GAINS = {3: 0.35, 4: 0.5, 5: 1.0}, {4: 7.0, 5: 4.0}
 DENSE = 48  # saved times from which on the largest error is looked for at them alone
@@ -209,31 +209,36 @@ def _pays(problem: Problem, hidden: Sequence[int], gain: float) -> bool:
 
 
 class _Search:
-    """Frames that are invariant, or of an order whose error, seen from the two below, is small enough."""
+    """Frames that are invariant, or of an order whose error, as lower orders show it, is small enough."""
 
     def __init__(self, problem: Problem, rtol: float, run: Run, keep: bool, auto: bool) -> None:
         self.problem, self.rtol, self.run, self.keep, self.auto = problem, rtol, run, keep, auto
         self.space = Krylov(problem.weights)
+        self.size = _size(problem, self.space.frames())
 
     def trajectory(self) -> Trajectory | None:
         """The run, None where it does not pay."""
-        order = _first_order(self.problem, self.space.frames(), self.rtol)
+        order = _first_order(self.problem.depth, self.size, self.rtol)
         while True:
             while self.space.order < order and not self.space.closed:
                 if self.auto and not self._pays(order):
                     return None
                 self.space.extend()
-            if self.space.closed:
+            frames = self.space.frames()
+            if frames.closed:
                 if self.auto and not self._pays(self.space.order):
                     return None
-                return self._leave(self._integrate(self.space.frames()), self.space.frames(), 0.0)
-            frames = self.space.frames()
+                return self._leave(self._integrate(frames), frames, 0.0)
             top = self._integrate(frames)
-            allowed = self.rtol * float(np.linalg.norm(top.end_to_end, axis=(1, 2)).max())
-            estimate, gain = self._estimate(frames, top, 1.0)
-            if estimate > allowed and gain < LEAST_GAIN:  # what is seen may be the errors of the integration
-                estimate, gain = self._estimate(frames, top, TIGHTER)
-            if estimate <= allowed or not top.success:
+            if top.status == "interrupted":
+                return self._leave(top, frames, math.inf)
+            allowed = self.rtol * _largest(top.end_to_end)
+            estimate, gain = self._estimate(frames, top, allowed)
+            if (
+                estimate > allowed and 0.0 < gain < LEAST_GAIN
+            ):  # what is seen may be the errors of the integration
+                estimate, gain = self._estimate(frames, top, allowed, TIGHTER)
+            if not estimate > allowed or not top.success or gain == 0.0:
                 return self._leave(top, frames, estimate)
             order += math.ceil(math.log(estimate / allowed) / math.log(gain)) if gain > LEAST_GAIN else 1
 
@@ -245,29 +250,38 @@ class _Search:
     def _integrate(self, frames: Frames, **more: Any) -> Trajectory:
         return self.run(replace(self.problem, weights=Lift.of(frames, self.problem).small), **more)
 
-    def _estimate(self, frames: Frames, top: Trajectory, tighter: float) -> tuple[float, float]:
-        """Error of an order as the runs of the two orders below it show it, and the gain of the last order.
+    def _estimate(
+        self, frames: Frames, top: Trajectory, allowed: float, tighter: float = 1.0
+    ) -> tuple[float, float]:
+        """Error of an order as the runs of one or two lower orders show it, and the gain of an order (0: interrupted).
 
-        The differences d_k of successive orders fall by more and more for three layers: what is left is less than
-        d_k (d_k / d_{k-1}). For more layers even and odd orders gain differently, and no such trust is had. Orders take
-        nearly the same steps with nearly the same errors of integration, so that these do not show.
+        With d_k, the difference of the orders k and k - 1, the error is less than d_k over the gain that is sure; where
+        that is too large, or small starts are not met, a third run tells the gain d_{k-1} / d_k, and the next one is
+        larger for three layers, and for more at least the sure one. Orders take nearly the same steps with nearly the
+        same errors of integration, so that these do not show.
         """
         end = float(top.t[-1])
         if end <= top.t_start:
             return 0.0, math.inf
-        runs = [top]
+        first = top
         if tighter > 1.0 or (len(top.t) < DENSE and top.continue_from is not None):
             times = top.t.copy() if len(top.t) >= DENSE else None
-            runs = [self._integrate(frames, end=end, times=times, tighter=tighter)]
+            first = self._integrate(frames, end=end, times=times, tighter=tighter)
+        runs, three = [first], self.problem.depth == 3
+        sure = SURE_GAINS[min(self.problem.depth, 4)]
         for i in (1, 2):
-            lower, times = frames.truncated(frames.order - i), runs[0].t.copy()
+            lower, times = frames.truncated(frames.order - i), first.t.copy()
             runs.append(self._integrate(lower, end=end, times=times, tighter=tighter))
-        if top.success and not all(run.success for run in runs):
-            return math.inf, 1.0
-        d, before = _distance(*runs[:2]), _distance(*runs[1:])
-        gain = before / d if d > 0.0 else math.inf
-        foreseen = gain if self.problem.depth == 3 else min(gain, SURE_GAIN)
-        return min(d, SAFETY * d / foreseen) if foreseen > 0.0 else d, gain
+            if runs[-1].status == "interrupted":
+                return math.inf, 0.0
+            if top.success and not all(run.success for run in runs):
+                return math.inf, 1.0
+            d = _largest(*_at_common_times(*runs[:2]))
+            if i == 1 and SAFETY * d / sure <= allowed and self.size < LAZY:
+                return SAFETY * d / sure, math.inf
+        gain = _largest(*_at_common_times(*runs[1:])) / d if d > 0.0 else math.inf
+        foreseen = gain if three else min(gain, sure)
+        return (min(d, SAFETY * d / foreseen) if foreseen > 0.0 else d), gain
 
     def _leave(self, small: Trajectory, frames: Frames, error: float) -> Trajectory:
         """The run as one of the wide network."""
@@ -275,11 +289,17 @@ class _Search:
         name = next(form.name for form in REDUCED.values() if form.depths(problem.depth))
         lift = Lift.of(frames, problem)
         hidden, m = problem.widths[1:-1], [P.shape[1] for P in frames.bases]
-        how = "exact" if frames.closed else f"order {frames.order}, error at most about {error:.1g}"
+        seen = (
+            f"error at most about {error:.1g}"
+            if error < math.inf
+            else "interrupted before its error was known"
+        )
+        how = "exact" if frames.closed else f"order {frames.order}, {seen}"
         what = f"{name}, {' '.join(map(str, m))} of {' '.join(map(str, hidden))} hidden directions, {how}"
         return lift.lifted(
             small,
             self.keep,
+            status=small.status if error < math.inf else "interrupted",
             form=name,
             form_error=error,
             message=f"{small.message} Form: {what}.",
@@ -287,25 +307,38 @@ class _Search:
         )
 
 
-def _distance(one: Trajectory, other: Trajectory) -> float:
-    """Largest distance of the end-to-end matrices at the times of both."""
+def _at_common_times(one: Trajectory, other: Trajectory) -> tuple[Array, Array]:
+    """End-to-end matrices of both."""
     _, i, j = np.intersect1d(one.t, other.t, assume_unique=True, return_indices=True)
-    return float(np.linalg.norm(one.end_to_end[i] - other.end_to_end[j], axis=(1, 2)).max(initial=0.0))
+    return one.end_to_end[i], other.end_to_end[j]
 
 
-def _first_order(problem: Problem, frames: Frames, rtol: float) -> int:
-    """Order that should do, as infinitely wide Gaussian nets of norms 2 rho show it: a guess that the runs then judge.
+def _largest(A: Array, minus: Array | float = 0.0) -> float:
+    """Largest Frobenius norm of the matrices, or of their differences."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return float(np.linalg.norm(A - minus, axis=(1, 2)).max(initial=0.0))
 
-    The flow knows the ratio x = rho^L / s alone, s the norm of the first dC/dA. For small x it waits the longer, so
-    that errors of its speed grow; for large x A moves before the layers do, and an order gains more.
+
+def _size(problem: Problem, frames: Frames) -> float:
+    """x = rho^L / s for Gaussian layers of operator norm 2 rho and a first gradient dC/dA of norm s; 0 where unknown.
+
+    The flow knows this ratio alone: where it is small the layers wait to grow, where it is large A moves before them.
     """
-    L = problem.depth
     rho = [norm / math.sqrt(min(W.shape)) for norm, W in zip(frames.norms, problem.weights, strict=True)]
-    s = float(np.linalg.norm(problem.cost.gradient(finite_product(frames.layers)), 2))
-    if L == 2 or not 0.0 < (x := math.prod(rho) / max(s, 1e-300)) < math.inf:
+    try:
+        s = float(np.linalg.norm(problem.cost.gradient(finite_product(frames.layers)), 2))
+    except Exception:  # of a cost of the user's own: the run will tell
+        return 0.0
+    x = math.prod(rho) / s if s > 0.0 else 0.0
+    return x if x < math.inf else 0.0
+
+
+def _first_order(depth: int, x: float, rtol: float) -> int:
+    """Order that should do, as infinitely wide Gaussian nets show it: a guess that the runs then judge."""
+    if depth == 2 or not x > 0.0:
         return 2
-    error, order = FIRST_ERROR[min(L, 5)] * max(1.0, (1e-3 / x) ** ((L - 2) / L)), 0
+    error, order = FIRST_ERROR[min(depth, 5)] * max(1.0, (1e-3 / x) ** ((depth - 2) / depth)), 0
     while order < 2 or (error > rtol / SAFETY and order < 40):
         order += 1
-        error /= (6.0 * (order + 1) if L == 3 else GAINS[min(L, 5)]) * (1.0 + 5.0 * x)
+        error /= (6.0 * (order + 1) if depth == 3 else GAINS[min(depth, 5)]) * (1.0 + 5.0 * x)
     return order
