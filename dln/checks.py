@@ -96,6 +96,8 @@ def array(
 
 def _finite(values: Array) -> bool:
     """Whether all entries are finite, some at a time: no mask as large as the array."""
+    if values.size <= 2**18:
+        return bool(np.isfinite(values).all())
     flat = values.reshape(-1)
     return all(np.isfinite(flat[start : start + 2**18]).all() for start in range(0, flat.size, 2**18))
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -137,12 +138,10 @@ def gradient_flow(
     rtol = checks.positive(rtol, "rtol")
     if rtol < LEAST_RTOL:
         raise ValueError(f"`rtol` must be at least {LEAST_RTOL:.2g}, got {rtol:g}. Float64 resolves no more.")
-    wanted = checks.one_of(form, "form", ("auto", *forms_.names()))
+    wanted = checks.one_of(form, "form", ("auto", *forms_.NAMES))
     methods, fixed = _methods(method, rtol, step, problem)
-    options = _Options(
-        methods=methods,
-        form="weights",
-        rtol=rtol,
+    options = partial(
+        _Options,
         atol=0.0 if atol is None else checks.nonnegative(atol, "atol"),
         step=fixed,
         max_steps=MAX_STEPS if max_steps is None else checks.integer(max_steps, "max_steps", least=1),
@@ -162,7 +161,7 @@ def gradient_flow(
         net: Problem, /, *, end: float | None = None, times: Array | None = None, tighter: float = 1.0
     ) -> Trajectory:
         closely = max(rtol / tighter, LEAST_RTOL)
-        suited = replace(options, rtol=closely, methods=_methods(method, closely, step, net)[0])
+        suited = options(rtol=closely, methods=_methods(method, closely, step, net)[0], form="weights")
         if end is not None:
             return _run(net, (span[0], end), suited, times, None, True, False)
         return _run(net, span, suited, output, until, kept(net), progress)
@@ -171,7 +170,8 @@ def gradient_flow(
     if (found := forms_.run_reduced(problem, wanted, rtol, run, keep)) is not None:
         return found
     methods, name = _form(wanted, methods, method, problem)
-    return _run(problem, span, replace(options, methods=methods, form=name), output, until, keep, progress)
+    suited = options(rtol=rtol, methods=methods, form=name)
+    return _run(problem, span, suited, output, until, keep, progress)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,15 +19,11 @@ __all__ = [
     "Lift",
     "Reduced",
     "Weights",
+    "NAMES",
     "krylov",
-    "names",
     "run_reduced",
 ]
 
 WEIGHTS, WIDE = Weights(), Wide()
 ALL: dict[str, Weights] = {form.name: form for form in (WEIGHTS, WIDE)}
-
-
-def names() -> tuple[str, ...]:
-    """Names of all forms."""
-    return (*ALL, *REDUCED)
+NAMES = (*ALL, *REDUCED)

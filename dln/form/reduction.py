@@ -185,6 +185,8 @@ def run_reduced(problem: Problem, asked: str, rtol: float, run: Run, keep: bool)
     if not auto and asked not in REDUCED:
         return None
     if auto:
+        if problem.parameters < SMALL:
+            return None
         first = [min(n, problem.widths[0] + problem.widths[-1]) for n in problem.widths[1:-1]]
         if problem.depth == 1 or not _pays(problem, first, GAIN):
             return None
