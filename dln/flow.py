@@ -87,7 +87,10 @@ def gradient_flow(
         flow waits on a plateau, Radau IIA of order 13 (9 for rtol > 1e-7), or Runge-Kutta-Chebyshev for large nets.
         ``stats["used"]`` lists which was used from which time and step on.
     form : str
-        A name from `dln.forms()`, or "auto".
+        A name from `dln.forms()`, or "auto". Two layers much wider than n_0 + n_L are integrated as n_0 + n_L hidden
+        directions ("gram"), deeper nets in invariant subspaces of their hidden layers, or in Krylov subspaces whose
+        error, seen from lower orders, is at most `rtol` times the largest norm of A ("subspace"): smaller networks with
+        the same end-to-end matrix. What was taken stands in `form`, `form_error` and `message` of the trajectory.
     rtol : float
         Allowed error of a step of a layer, relative to the Frobenius norm of that layer. There is no absolute floor, so
         a start of size 1e-12 is integrated as well as one of size 1.
@@ -119,7 +122,7 @@ def gradient_flow(
 
     References
     ----------
-    arXiv 2106.15933. Methods: see `dln.method`.
+    arXiv 2106.15933. Methods: see `dln.method`; forms: `dln.form`.
 
     Examples
     --------

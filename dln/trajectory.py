@@ -89,7 +89,8 @@ class Trajectory:
     method, form : str
         How it was computed.
     form_error : float
-        Bound of :math:`\sup_t \|A_{form}(t) - A(t)\|_F`; 0 for exact forms.
+        Estimated bound of :math:`\sup_t \|A_{form}(t) - A(t)\|_F` beside the errors of integration; 0 for exact forms,
+        inf where the run was interrupted before it was known.
     state_size : int
         Length of the integrated state.
     stats : mapping
