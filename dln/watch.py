@@ -17,7 +17,7 @@ from .typing import Array
 if TYPE_CHECKING:
     from .backends.integrate import Integration
 
-__all__ = ["Watch"]
+__all__ = ["Watch", "slowest"]
 
 REST = 1e-10  # share of the first gradient dC/dA below which a state that does not move is a minimum
 WATCH_ARC = 0.02  # arc length between two looks for active modes and saddles
@@ -92,7 +92,7 @@ class Watch:
         """The trajectory up to the saddle that ended the run."""
         if self.saddle is None:
             return trajectory
-        time = _slowest(trajectory, float(self.saddle[0]))
+        time = slowest(trajectory, float(self.saddle[0]))
         keep = trajectory.t < time
         layers = tuple(W[0] for W in trajectory.continued(np.array([time])))
         joined = None
@@ -119,7 +119,7 @@ class Watch:
         )
 
 
-def _slowest(trajectory: Trajectory, t: float) -> float:
+def slowest(trajectory: Trajectory, t: float) -> float:
     """Time of the least relative rate of decrease between two turns, near the step at which it was seen least."""
     turns = trajectory.extrema[:, 0]
     place = int(np.argmin(np.abs(turns - t)))

@@ -31,7 +31,7 @@ class System:
         """Enter the form and compile what is not compiled."""
         value, gradient = problem.cost.kernels()
         kernels = (*form.kernels(), gradient, value, None, None)
-        index = np.array(problem.widths, dtype=np.int64)
+        index = form.index(problem)
         work = np.zeros(form.work_size(problem.widths))
         arguments = (pointers(kernels), index, problem.weight_decay, problem.cost.data, work)
         return System(problem, form, form.enter(problem), kernels, arguments)

@@ -14,9 +14,9 @@ from .aligned import aligned_modes
 from .chain import chain
 from .linear import linear
 from .mode import covered, mode
-from .path import path, squared_distance, times
+from .path import Law, path, squared_distance, times
 
-__all__ = ["modes"]
+__all__ = ["aligned_law", "modes"]
 
 EQUAL = 1e-13  # of the sizes of a balanced mode, relative to the largest
 
@@ -69,14 +69,20 @@ def modes(cost: Cost, weights: Layers, t: ArrayLike, *, weight_decay: float = 0.
     problem, t = Problem.checked(cost, weights, weight_decay), times(t)
     if problem.depth == 1:
         return linear(cost, weights, t, weight_decay=weight_decay)
-    target, factor = squared_distance(cost)
+    law, size = aligned_law(problem)
+    return path(problem, t, law, method="modes", state_size=size)
+
+
+def aligned_law(problem: Problem) -> tuple[Law, int]:
+    """Layers as a function of time, and how many numbers move."""
+    target, factor = squared_distance(problem.cost)
     found = aligned_modes(problem.weights, target)
     sizes = _motion(found.sizes, found.s, problem.weight_decay / factor)
 
     def law(t: Array) -> tuple[Array, ...]:
         return found.layers(sizes(factor * t), np.exp(-problem.weight_decay * t)[:, None, None])
 
-    return path(problem, t, law, method="modes", state_size=found.sizes.size)
+    return law, found.sizes.size
 
 
 def _motion(w: Array, s: Array, decay: float) -> Callable[[Array], Array]:

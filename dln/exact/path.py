@@ -15,7 +15,7 @@ from ..problem import Problem
 from ..trajectory import KEEP_BYTES, Trajectory
 from ..typing import Array
 
-__all__ = ["Law", "measure", "narrowed", "path", "room", "squared_distance", "times"]
+__all__ = ["Law", "even_times", "measure", "narrowed", "path", "room", "squared_distance", "times"]
 
 Law = Callable[[Array], tuple[Array, ...]]  # times (T,) from the start on -> layers, each (T, n_l, n_{l-1})
 
@@ -24,6 +24,7 @@ WHITE = 1e-12  # relative distance of the inputs' covariance from a multiple of 
 FEW, MOST = 9, 4000
 # More are added where the log rate, or A, is so far from a straight line, and A moves at all.
 BEND, CURVE, STILL = 0.5, 0.05, 1e-10
+RATE_ARC, LEAST_ARC = 0.05, 1e-4  # arc length of a unit of the log rate, and of an interval in which nothing moves
 
 
 def times(t: Any) -> Array:
@@ -119,13 +120,7 @@ def _measured(problem: Problem, law: Law, t: Array) -> tuple[Array, Array]:
 
 def _turns(problem: Problem, law: Law, t: Array, A: Array, measured: Array) -> Array:
     """Turns of the log rate of decrease (time, log rate, objective), for which times are added where it bends."""
-    seen: tuple[Array, ...] = (t, A, *_rates(measured))
-    more = np.setdiff1d(np.linspace(0.0, t[-1], FEW), t)
-    while len(more) > 0:
-        A, measured = _measured(problem, law, more)
-        seen = _merge(seen, (more, A, *_rates(measured)))
-        more = _between(*seen[:3]) if len(seen[0]) < MOST else more[:0]
-    when, _, rate, objective = seen
+    when, _, rate, objective = _resolved(problem, law, t, A, measured)
     # A rate that is only rounding may be constant.
     usable = np.isfinite(rate) & np.r_[True, rate[1:] != rate[:-1]]
     when, rate, objective = when[usable], rate[usable], objective[usable]
@@ -133,6 +128,27 @@ def _turns(problem: Problem, law: Law, t: Array, A: Array, measured: Array) -> A
         return np.empty((0, 3))
     turn = np.r_[True, np.diff(np.sign(np.diff(rate))) != 0, True]
     return np.column_stack([when, rate, objective])[turn]
+
+
+def _resolved(problem: Problem, law: Law, t: Array, A: Array, measured: Array) -> tuple[Array, ...]:
+    """Times up to the last, A, log rate and objective, so many that neither A nor the rate bends between them."""
+    seen: tuple[Array, ...] = (t, A, *_rates(measured))
+    more = np.setdiff1d(np.linspace(0.0, t[-1], FEW), t)
+    while len(more) > 0:
+        A, measured = _measured(problem, law, more)
+        seen = _merge(seen, (more, A, *_rates(measured)))
+        more = _between(*seen[:3]) if len(seen[0]) < MOST else more[:0]
+    return seen
+
+
+def even_times(problem: Problem, law: Law, end: float, count: int) -> Array:
+    """Times from 0 to `end`, evenly spaced in the arc length of A and of the log rate of decrease."""
+    t = np.array([0.0, end])
+    t, A, rate, _ = _resolved(problem, law, t, *_measured(problem, law, t))
+    steps = np.linalg.norm(np.diff(A, axis=0), axis=(1, 2)) / (np.linalg.norm(A, axis=(1, 2)).max() or 1.0)
+    turned = np.abs(np.diff(np.where(np.isfinite(rate), rate, 0.0)))
+    arc = np.r_[0.0, np.cumsum(steps + RATE_ARC * turned + LEAST_ARC)]
+    return np.unique(np.r_[np.interp(np.linspace(0.0, arc[-1], count), arc, t)[:-1], end])
 
 
 def _rates(measured: Array) -> tuple[Array, Array]:

@@ -27,6 +27,10 @@ class Weights:
         """Whether a problem can be integrated so by these methods."""
         return True
 
+    def index(self, problem: Problem) -> Array:
+        """Integers that the kernels are told: the widths."""
+        return np.array(problem.widths, dtype=np.int64)
+
     def enter(self, problem: Problem) -> Array:
         """State at the start."""
         return np.concatenate([W.ravel() for W in problem.weights])

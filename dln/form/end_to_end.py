@@ -1,0 +1,100 @@
+"""The flow of a balanced network in its end-to-end matrix alone: n_L x n_0 numbers at any depth and width."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from .. import critical
+from ..method import Method
+from ..network import balances, end_to_end
+from ..problem import Problem
+from ..typing import Array
+from .weights import Weights
+
+__all__ = ["EndToEnd"]
+
+BALANCED = 1e-12  # of the sizes of the two layers, squared
+EPS = float(np.finfo(float).eps)
+
+
+class EndToEnd(Weights):
+    r"""State: A = U diag(a) V^T, row by row, which moves by itself if the layers are balanced.
+
+    .. math:: \dot A = -U (K \circ (U^T G V)) V^T - L \lambda A, \quad K_{ij} = \sum_l a_i^{2 (L - l) / L} a_j^{2 (l - 1) / L}
+    """
+
+    name = "end_to_end"
+    purpose = "balanced starts of any depth and width by their end-to-end matrix; explicit and stabilised methods"
+
+    def refusal(self, problem: Problem, methods: Sequence[Method], rtol: float) -> str:
+        """Why a problem cannot be integrated so, and what can; "" where it can."""
+        if any(method.curvature for method in methods):
+            return "a method that needs products with the Hessian; take an explicit or a stabilised one"
+        sizes = [float(np.sum(W**2)) for W in problem.weights]
+        gaps = [float(np.linalg.norm(D)) for D in balances(problem.weights)]
+        unlevel = [gap / max(pair) for gap, *pair in zip(gaps, sizes, sizes[1:], strict=False) if gap > 0]
+        if max(unlevel, default=0.0) > BALANCED:
+            return f"layers out of balance by {max(unlevel):.1e} of their size; take form=\"auto\""
+        a, (_, heading, _) = self._modes(problem), critical.escape(problem.cost, end_to_end(problem.weights))
+        largest = max(float(a[0]), heading if np.isfinite(heading) else 0.0) if len(a) else 0.0
+        if largest * EPS > rtol * float(a.min(initial=np.inf)):
+            return (
+                f"a mode of size {a.min():.1e} that would drown in the rounding of one of size {largest:.1e} at "
+                f"rtol = {rtol:g}; take form=\"auto\", which keeps the layers"
+            )
+        return ""
+
+    @staticmethod
+    def _modes(problem: Problem) -> Array:
+        """Singular values of A at the start that are not zero, from those that all layers share."""
+        u = np.linalg.svd(min(problem.weights, key=lambda W: W.size), compute_uv=False)
+        return u[u > max(problem.widths) * EPS * u[0]] ** problem.depth
+
+    def index(self, problem: Problem) -> Array:
+        """What the kernels are told: n_0, the depth, the rank of the start, n_L."""
+        return np.array(
+            [problem.widths[0], problem.depth, len(self._modes(problem)), problem.widths[-1]], dtype=np.int64
+        )
+
+    def enter(self, problem: Problem) -> Array:
+        """State at the start."""
+        return end_to_end(problem.weights).ravel()
+
+    def blocks(self, problem: Problem) -> Array:
+        """One block: all of A."""
+        return np.array([0, problem.widths[0] * problem.widths[-1]])
+
+    def velocity_size(self, problem: Problem) -> int:
+        """Length of a velocity: that of A."""
+        return problem.widths[0] * problem.widths[-1]
+
+    def direction(self, problem: Problem) -> Array:
+        """Where the power iteration for the spectral radius begins."""
+        direction = np.cos(np.arange(self.velocity_size(problem)) ** 2 * 1.0)
+        return direction / np.linalg.norm(direction)
+
+    def layers(self, states: Array, widths: Sequence[int]) -> tuple[Array, ...]:
+        """Balanced layers with the product A, up to the rotations of the hidden layers, which A does not know."""
+        n_0, n_L, depth, k = widths[0], widths[-1], len(widths) - 1, min(widths)
+        U, a, Vt = np.linalg.svd(states.reshape(*states.shape[:-1], n_L, n_0), full_matrices=False)
+        u = a[..., :k] ** (1 / depth)
+        if depth == 1:
+            return (states.reshape(*states.shape[:-1], n_L, n_0),)
+        middle = [u[..., None] * np.eye(k)] * (depth - 2)
+        return (u[..., :, None] * Vt[..., :k, :], *middle, U[..., :, :k] * u[..., None, :])
+
+    def work_size(self, widths: Sequence[int]) -> int:
+        """Length of the scratch array of the kernels."""
+        from ..core import balanced
+
+        return balanced.work_size(widths[0], widths[-1])
+
+    def kernels(self) -> tuple[Callable[..., Any], ...]:
+        """Compiled velocity, measure and read."""
+        from ..core import balanced
+        from ..core.compile import compiled
+
+        return tuple(compiled(getattr(balanced, name), name) for name in ("velocity", "measure", "read"))
