@@ -170,10 +170,16 @@ def gradient_flow(
         return _run(net, span, suited, output, until, kept(net), progress)
 
     keep = kept(problem)
+    if wanted == forms_.MODES:
+        return _closed(problem, method, span, output, until)
     if (found := forms_.run_reduced(problem, wanted, rtol, run, keep)) is not None:
         return found
-    methods, name = _form(wanted, methods, method, problem)
+    methods, name = _form(wanted, methods, method, problem, rtol)
     suited = options(rtol=rtol, methods=methods, form=name)
+    if name == forms_.END_TO_END.name:
+        small = replace(problem, weights=forms_.END_TO_END.balanced(problem))
+        found = _run(small, span, suited, output, until, False, progress)
+        return replace(found, start=problem.weights, continue_from=None, reduced=found)
     return _run(problem, span, suited, output, until, keep, progress)
 
 
@@ -261,6 +267,23 @@ def _run(
     return watch.cut(trajectory)
 
 
+def _closed(
+    problem: Problem, method: str, span: tuple[float, float], times: Array | None, until: Until | None
+) -> Trajectory:
+    """The run of an aligned start, in closed form."""
+    from .exact.follow import follow
+    from .exact.modes import aligned_law
+
+    if method != "auto":
+        raise ValueError(f'`method` must be left out with form="modes", got {method!r}. Nothing is integrated.')
+    try:
+        law, size = aligned_law(problem)
+    except ValueError as error:
+        raise ValueError(f'`form` must suit the problem, got "modes". {error}') from error
+    found = follow(problem, law, span, times, until, method=forms_.MODES, state_size=size)
+    return replace(found, message=MESSAGES[found.status].format(t=found.t[-1]))
+
+
 def methods() -> dict[str, str]:
     """Names of the integration methods, each with its authors, order and purpose."""
     return {
@@ -272,7 +295,8 @@ def methods() -> dict[str, str]:
 def forms() -> dict[str, str]:
     """Names of the forms of the flow, each with its purpose."""
     known: tuple[forms_.Weights | forms_.Reduced, ...] = (*forms_.ALL.values(), *forms_.REDUCED.values())
-    return {form.name: f"{'exact' if form.exact else 'exact or truncated'}: {form.purpose}" for form in known}
+    texts = {form.name: f"{'exact' if form.exact else 'exact or truncated'}: {form.purpose}" for form in known}
+    return texts | {forms_.MODES: "exact: starts aligned with a target, in closed form: nothing is integrated"}
 
 
 def continuation(
@@ -333,20 +357,21 @@ def _methods(
 
 
 def _form(
-    name: str, methods: tuple[Method, ...], asked: str, problem: Problem
+    name: str, methods: tuple[Method, ...], asked: str, problem: Problem, rtol: float
 ) -> tuple[tuple[Method, ...], str]:
-    """The form, and the methods that know it: of two that take turns the explicit one alone is left for wide nets."""
-    few = methods[:1] if asked == "auto" else methods
+    """The form, and the methods that know it: where they take turns, those of them that do."""
     if name == "auto":
-        wide = forms_.WIDE.suits(problem, few) and forms_.WIDE.pays(problem)
-        return (few, forms_.WIDE.name) if wide else (methods, forms_.WEIGHTS.name)
-    if name == forms_.WIDE.name:
-        if not forms_.WIDE.suits(problem, few):
-            raise ValueError(
-                f"`form` must not be {name!r} with weight decay or a method that is not an explicit Runge-Kutta "
-                f"method, got weight_decay={problem.weight_decay:g} and {asked!r}. Leave `form` out."
-            )
-        return few, name
+        wide = forms_.WIDE.takes(methods[0]) and not forms_.WIDE.refusal(problem, rtol)
+        name = forms_.WIDE.name if wide and forms_.WIDE.pays(problem) else forms_.WEIGHTS.name
+    form = forms_.ALL[name]
+    if asked == "auto":
+        stiff = [method for method in (methods[1], METHODS[STIFF_LARGE]) if form.takes(method)]
+        methods = (methods[0], *stiff[:1])
+    reason = form.refusal(problem, rtol)
+    if not all(form.takes(method) for method in methods):
+        reason = f"the method {asked!r}, which cannot integrate it"
+    if reason:
+        raise ValueError(f"`form` must suit the problem, got {name!r} and {reason}. Leave `form` out.")
     return methods, name
 
 

@@ -430,10 +430,12 @@ def _assembled(arrays: Mapping[str, Any], header: dict[str, Any], cost: Cost | N
     if extrema.ndim != 2 or extrema.shape[1] != 3:
         raise ValueError("extrema must have three columns")
     onward: Continue | None
-    if header["form"] == "exact":
+    if header["form"] in ("exact", "modes"):
         from . import exact
 
-        onward = exact.continuation(header["method"], cost, layers["start"], header["weight_decay"])
+        onward = exact.continuation(
+            header["method"], cost, layers["start"], header["weight_decay"], header["t_start"]
+        )
     else:
         onward = continuation(cost, header["weight_decay"], header["method"], header["stats"])
     run = Trajectory(

@@ -35,11 +35,11 @@ LAWS = {"linear": linear, "riccati": two_layer, "modes": modes, "origin": _origi
 
 
 def continuation(
-    method: str, cost: Cost, start: tuple[Array, ...], weight_decay: float
+    method: str, cost: Cost, start: tuple[Array, ...], weight_decay: float, t_start: float
 ) -> Callable[[tuple[Array, ...], float, Array], list[Array]]:
     """How a trajectory of a closed form that was loaded is continued: from its start."""
 
     def layers_at(_: tuple[Array, ...], __: float, t: Array) -> list[Array]:
-        return list(LAWS[method](cost, start, t, weight_decay=weight_decay).weights or ())
+        return list(LAWS[method](cost, start, t - t_start, weight_decay=weight_decay).weights or ())
 
     return layers_at

@@ -20,7 +20,7 @@ __all__ = ["follow"]
 SAVED = 512  # times, where none are asked for
 LATEST = 1e200  # in units of the first time constant: nothing happens later
 FAR = 16.0  # factor between two looks for saddles
-EXACT = 60  # halvings of the interval in which a condition begins to hold
+EXACT = 44  # halvings of the interval in which a condition begins to hold
 
 
 def follow(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -29,22 +30,21 @@ class EndToEnd(Weights):
     name = "end_to_end"
     purpose = "balanced starts of any depth and width by their end-to-end matrix; explicit and stabilised methods"
 
-    def refusal(self, problem: Problem, methods: Sequence[Method], rtol: float) -> str:
-        """Why a problem cannot be integrated so, and what can; "" where it can."""
-        if any(method.curvature for method in methods):
-            return "a method that needs products with the Hessian; take an explicit or a stabilised one"
-        sizes = [float(np.sum(W**2)) for W in problem.weights]
+    def takes(self, method: Method) -> bool:
+        """Whether a method can integrate it: those without products with the Hessian."""
+        return not method.curvature
+
+    def refusal(self, problem: Problem, rtol: float) -> str:
+        """What of a problem rules this form out, and what to do; "" where nothing does."""
+        squares = [float(np.sum(W**2)) for W in problem.weights]
         gaps = [float(np.linalg.norm(D)) for D in balances(problem.weights)]
-        unlevel = [gap / max(pair) for gap, *pair in zip(gaps, sizes, sizes[1:], strict=False) if gap > 0]
-        if max(unlevel, default=0.0) > BALANCED:
-            return f"layers out of balance by {max(unlevel):.1e} of their size; take form=\"auto\""
-        a, (_, heading, _) = self._modes(problem), critical.escape(problem.cost, end_to_end(problem.weights))
-        largest = max(float(a[0]), heading if np.isfinite(heading) else 0.0) if len(a) else 0.0
-        if largest * EPS > rtol * float(a.min(initial=np.inf)):
-            return (
-                f"a mode of size {a.min():.1e} that would drown in the rounding of one of size {largest:.1e} at "
-                f"rtol = {rtol:g}; take form=\"auto\", which keeps the layers"
-            )
+        uneven = max((gap / max(pair) for gap, *pair in zip(gaps, squares, squares[1:], strict=False) if gap > 0), default=0.0)
+        if uneven > BALANCED:
+            return f"layers out of balance by {uneven:.1e} of their squared norms"
+        a, heading = self._modes(problem), critical.escape(problem.cost, end_to_end(problem.weights))[1]
+        largest = max(a.max(initial=0.0), heading if math.isfinite(heading) else 0.0)
+        if largest * EPS > rtol * a.min(initial=math.inf):
+            return f"a mode of size {a.min():.1e}, below the rounding of one of size {largest:.1e} at rtol = {rtol:g}"
         return ""
 
     @staticmethod
@@ -75,6 +75,10 @@ class EndToEnd(Weights):
         """Where the power iteration for the spectral radius begins."""
         direction = np.cos(np.arange(self.velocity_size(problem)) ** 2 * 1.0)
         return direction / np.linalg.norm(direction)
+
+    def balanced(self, problem: Problem) -> tuple[Array, ...]:
+        """The narrowest layers of a balanced network, up to the rotations of the hidden layers."""
+        return self.layers(self.enter(problem), problem.widths)
 
     def layers(self, states: Array, widths: Sequence[int]) -> tuple[Array, ...]:
         """Balanced layers with the product A, up to the rotations of the hidden layers, which A does not know."""

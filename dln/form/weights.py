@@ -23,9 +23,13 @@ class Weights:
     exact = True
     compensated = True  # whether the steps are summed with their rounding errors carried along
 
-    def suits(self, problem: Problem, methods: Sequence[Method]) -> bool:
-        """Whether a problem can be integrated so by these methods."""
+    def takes(self, method: Method) -> bool:
+        """Whether a method can integrate it."""
         return True
+
+    def refusal(self, problem: Problem, rtol: float) -> str:
+        """What of a problem rules this form out, and what to do; "" where nothing does."""
+        return ""
 
     def index(self, problem: Problem) -> Array:
         """Integers that the kernels are told: the widths."""

@@ -28,9 +28,14 @@ class Wide(Weights):
     purpose = "explicit steps of nets with wide hidden layers, in the memory of two copies of the weights"
     compensated = False
 
-    def suits(self, problem: Problem, methods: Sequence[Method]) -> bool:
-        """Whether a problem can be integrated so by these methods."""
-        return problem.weight_decay == 0.0 and all(isinstance(method, Tableau) for method in methods)
+    def takes(self, method: Method) -> bool:
+        """Whether a method can integrate it."""
+        return isinstance(method, Tableau)
+
+    def refusal(self, problem: Problem, rtol: float) -> str:
+        """What of a problem rules this form out, and what to do; "" where nothing does."""
+        decay = problem.weight_decay
+        return f"weight_decay = {decay:g}, under which no velocity has a low rank" if decay > 0.0 else ""
 
     def pays(self, problem: Problem) -> bool:
         """Whether that is faster too."""
