@@ -275,7 +275,9 @@ def _closed(
     from .exact.modes import aligned_law
 
     if method != "auto":
-        raise ValueError(f'`method` must be left out with form="modes", got {method!r}. Nothing is integrated.')
+        raise ValueError(
+            f'`method` must be left out with form="modes", got {method!r}. Nothing is integrated.'
+        )
     try:
         law, size = aligned_law(problem)
     except ValueError as error:
@@ -295,8 +297,12 @@ def methods() -> dict[str, str]:
 def forms() -> dict[str, str]:
     """Names of the forms of the flow, each with its purpose."""
     known: tuple[forms_.Weights | forms_.Reduced, ...] = (*forms_.ALL.values(), *forms_.REDUCED.values())
-    texts = {form.name: f"{'exact' if form.exact else 'exact or truncated'}: {form.purpose}" for form in known}
-    return texts | {forms_.MODES: "exact: starts aligned with a target, in closed form: nothing is integrated"}
+    texts = {
+        form.name: f"{'exact' if form.exact else 'exact or truncated'}: {form.purpose}" for form in known
+    }
+    return texts | {
+        forms_.MODES: "exact: starts aligned with a target, in closed form: nothing is integrated"
+    }
 
 
 def continuation(

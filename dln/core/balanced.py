@@ -51,7 +51,11 @@ def velocity(state, index, weight_decay, gradient, data, batch, work, out):  # t
         out[:] = np.nan
         work[2 * ends :] = np.nan
         return
-    A, force, moved = matrix_at(state, 0, n_L, n_0), matrix_at(work, ends, n_L, n_0), matrix_at(out, 0, n_L, n_0)
+    A, force, moved = (
+        matrix_at(state, 0, n_L, n_0),
+        matrix_at(work, ends, n_L, n_0),
+        matrix_at(out, 0, n_L, n_0),
+    )
     U, a, Vt = np.linalg.svd(A, full_matrices=True)
     turned = U.T @ force @ Vt.T
     speed, squares = 0.0, 0.0

@@ -41,7 +41,11 @@ def follow(
     start, length = span[0], span[1] - span[0]
     status, end = ("finished", length) if until is None else _reached(problem, law, until, length)
     inner = even_times(problem, law, end, SAVED) if t is None else (t - start)[t - start <= end]
-    inner = inner if len(inner) and (t is None or inner[-1] == end or status == "finished") else np.append(inner, end)
+    inner = (
+        inner
+        if len(inner) and (t is None or inner[-1] == end or status == "finished")
+        else np.append(inner, end)
+    )
     found = path(problem, inner, law, method=method, state_size=state_size)
     return replace(
         found,
@@ -49,7 +53,7 @@ def follow(
         t_start=start,
         status=status,
         form=method,
-        extrema=found.extrema + [start, 0.0, 0.0],
+        extrema=found.extrema + np.array([start, 0.0, 0.0]),
         continue_from=lambda _, __, later: list(law(later - start)),
     )
 

@@ -24,7 +24,10 @@ WHITE = 1e-12  # relative distance of the inputs' covariance from a multiple of 
 FEW, MOST = 9, 4000
 # More are added where the log rate, or A, is so far from a straight line, and A moves at all.
 BEND, CURVE, STILL = 0.5, 0.05, 1e-10
-RATE_ARC, LEAST_ARC = 0.05, 1e-4  # arc length of a unit of the log rate, and of an interval in which nothing moves
+RATE_ARC, LEAST_ARC = (
+    0.05,
+    1e-4,
+)  # arc length of a unit of the log rate, and of an interval in which nothing moves
 
 
 def times(t: Any) -> Array:

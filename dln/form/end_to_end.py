@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -24,11 +25,17 @@ EPS = float(np.finfo(float).eps)
 class EndToEnd(Weights):
     r"""State: A = U diag(a) V^T, row by row, which moves by itself if the layers are balanced.
 
-    .. math:: \dot A = -U (K \circ (U^T G V)) V^T - L \lambda A, \quad K_{ij} = \sum_l a_i^{2 (L - l) / L} a_j^{2 (l - 1) / L}
+    .. math::
+        \dot A = -U (K \circ (U^T G V)) V^T - L \lambda A, \qquad
+        K_{ij} = \sum_l a_i^{2 (L - l) / L} a_j^{2 (l - 1) / L} .
+
+    The rotations of the hidden layers are lost, and modes below the rounding of the largest one with them.
     """
 
     name = "end_to_end"
-    purpose = "balanced starts of any depth and width by their end-to-end matrix; explicit and stabilised methods"
+    purpose = (
+        "balanced starts of any depth and width by their end-to-end matrix; explicit and stabilised methods"
+    )
 
     def takes(self, method: Method) -> bool:
         """Whether a method can integrate it: those without products with the Hessian."""
@@ -38,7 +45,8 @@ class EndToEnd(Weights):
         """What of a problem rules this form out, and what to do; "" where nothing does."""
         squares = [float(np.sum(W**2)) for W in problem.weights]
         gaps = [float(np.linalg.norm(D)) for D in balances(problem.weights)]
-        uneven = max((gap / max(pair) for gap, *pair in zip(gaps, squares, squares[1:], strict=False) if gap > 0), default=0.0)
+        pairs = zip(gaps, map(max, pairwise(squares)), strict=True)
+        uneven = max((gap / square for gap, square in pairs if gap > 0), default=0.0)
         if uneven > BALANCED:
             return f"layers out of balance by {uneven:.1e} of their squared norms"
         a, heading = self._modes(problem), critical.escape(problem.cost, end_to_end(problem.weights))[1]
@@ -84,6 +92,7 @@ class EndToEnd(Weights):
         """Balanced layers with the product A, up to the rotations of the hidden layers, which A does not know."""
         n_0, n_L, depth, k = widths[0], widths[-1], len(widths) - 1, min(widths)
         U, a, Vt = np.linalg.svd(states.reshape(*states.shape[:-1], n_L, n_0), full_matrices=False)
+        a = np.where(a > max(n_0, n_L) * EPS * a[..., :1], a, 0.0)  # roots of rounding would be large
         u = a[..., :k] ** (1 / depth)
         if depth == 1:
             return (states.reshape(*states.shape[:-1], n_L, n_0),)
