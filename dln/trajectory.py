@@ -19,8 +19,9 @@ from .typing import Array, ArrayLike
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["KEEP_BYTES", "Trajectory"]
+__all__ = ["CLOSED", "KEEP_BYTES", "Trajectory"]
 
+CLOSED = ("exact", "modes")  # forms that know every time from the start alone
 KEEP_BYTES = 2**29  # layers at all saved times are kept up to this size unless asked otherwise
 
 # at(t) from the layers at an earlier time: (weights, their time, later times) -> layers at those times
@@ -253,7 +254,11 @@ class Trajectory:
         """Layers at times from t_start on, also beyond the saved ones: each continued from the saved time before it."""
         assert self.continue_from is not None
         result = [np.empty((len(times), *W.shape)) for W in self.start]
-        before = np.searchsorted(self.t, times, side="right") - 1 if self.weights else np.full(len(times), -1)
+        before = (
+            np.searchsorted(self.t, times, side="right") - 1
+            if self.weights and self.form not in CLOSED
+            else np.full(len(times), -1)
+        )
         for index in np.unique(before):
             mine = np.flatnonzero(before == index)
             later, back = np.unique(times[mine], return_inverse=True)
@@ -430,7 +435,7 @@ def _assembled(arrays: Mapping[str, Any], header: dict[str, Any], cost: Cost | N
     if extrema.ndim != 2 or extrema.shape[1] != 3:
         raise ValueError("extrema must have three columns")
     onward: Continue | None
-    if header["form"] in ("exact", "modes"):
+    if header["form"] in CLOSED:
         from . import exact
 
         onward = exact.continuation(

@@ -20,7 +20,7 @@ import numpy as np
 
 from .. import checks, critical
 from ..network import end_to_end, end_to_end_velocity, tangent_bound
-from ..trajectory import Trajectory
+from ..trajectory import CLOSED, Trajectory
 from ..typing import Array
 
 __all__ = ["Saddle", "find_saddles"]
@@ -242,7 +242,7 @@ class _Search:
 
     def _layers(self, t: float | Array) -> tuple[Array, ...] | None:
         """Layers at times: continued from the last known ones, or interpolated; None where they are not known."""
-        if not self.between:
+        if not self.between or self.run.form in CLOSED:
             return self.run.weights_at(t)
         times = np.atleast_1d(t)
         assert self.run.continue_from is not None
