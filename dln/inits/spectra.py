@@ -1,88 +1,16 @@
-r"""Starts: each function returns a list of layers ``[W_1, ..., W_L]``, ``W_l`` of shape ``(n_l, n_{l-1})``.
-
-To add a start, add a function here and its name to `ALL`.
-"""
+r"""Starts by their spectra: orthogonal layers, balanced factors of a matrix, modes aligned with a target."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 import numpy as np
 
-from . import checks
-from .typing import RNG, Array, ArrayLike
+from .. import checks
+from ..typing import RNG, Array, ArrayLike
 
-__all__ = ["ALL", "aligned", "balanced", "balanced_factors", "gaussian", "lambda_balanced", "orthogonal"]
-
-
-def gaussian(
-    widths: Sequence[int],
-    *,
-    std: float | None = None,
-    gamma: float | None = None,
-    rho: float | None = None,
-    alpha: float = 1.0,
-    rng: RNG = None,
-) -> list[Array]:
-    r"""Layers with independent entries :math:`\alpha\,\mathcal N(0, \sigma^2)`.
-
-    Exactly one of `std`, `gamma`, `rho` gives sigma; w is the largest hidden width.
-
-    Parameters
-    ----------
-    widths : sequence of int
-        (n_0, .., n_L).
-    std : float, optional
-        sigma itself.
-    gamma : float, optional
-        :math:`\sigma^2 = w^{-\gamma}`: lazy for gamma < 1, mean field at 1, saddle-to-saddle for gamma > 1.
-    rho : float, optional
-        :math:`\rho = \sigma \sqrt w`, half the operator norm of a square hidden layer.
-    alpha : float
-        Factor of the whole start.
-    rng : None, int, SeedSequence or Generator
-        Source of randomness.
-
-    Raises
-    ------
-    ValueError, TypeError
-        If not exactly one scale is given, a scale is not positive, or gamma or rho is given without a hidden layer.
-
-    References
-    ----------
-    arXiv 2106.15933, section on the phase transition of the initialisation (J2-T1).
-
-    Examples
-    --------
-    >>> [W.shape for W in gaussian((3, 5, 2), gamma=1.5, rng=0)]
-    [(5, 3), (2, 5)]
-    """
-    n = checks.widths(widths)
-    scales = {"std": std, "gamma": gamma, "rho": rho}
-    given = [name for name, scale in scales.items() if scale is not None]
-    if len(given) != 1:
-        raise ValueError(
-            f"`std`, `gamma`, `rho`: exactly one must be given, got {given or 'none'}. Choose one scale."
-        )
-    if std is None and len(n) < 3:
-        raise ValueError(f"`{given[0]}` must come with a hidden layer, got widths {n}. Give std instead.")
-    if std is not None:
-        sigma = checks.positive(std, "std")
-    elif gamma is not None:
-        with np.errstate(over="ignore", under="ignore"):
-            sigma = float(np.float64(max(n[1:-1])) ** (-checks.number(gamma, "gamma") / 2))
-    else:
-        sigma = checks.positive(rho, "rho") / max(n[1:-1]) ** 0.5
-    sigma *= checks.positive(alpha, "alpha")
-    if not 0 < sigma < math.inf:
-        raise ValueError(
-            f"`{given[0]}` and `alpha` must give a start that float64 can hold, got {scales[given[0]]} and {alpha}, "
-            f"sigma {sigma}. Choose other scales."
-        )
-    random = checks.generator(rng)
-    return [sigma * random.standard_normal(shape) for shape in zip(n[1:], n[:-1], strict=True)]
+__all__ = ["aligned", "balanced", "balanced_factors", "lambda_balanced", "orthogonal"]
 
 
 def orthogonal(widths: Sequence[int], *, scale: float, rng: RNG = None) -> list[Array]:
@@ -293,8 +221,3 @@ def _orthonormal(rows: int, columns: int, random: np.random.Generator) -> Array:
     Q, R = np.linalg.qr(random.standard_normal((rows, columns)))
     signs: Array = np.where(np.diag(R) < 0, -1.0, 1.0)
     return np.asarray(Q * signs)
-
-
-ALL: dict[str, Callable[..., list[Array]]] = {
-    start.__name__: start for start in (gaussian, orthogonal, balanced, lambda_balanced, aligned)
-}
