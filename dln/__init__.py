@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from . import costs as costs
     from . import data as data
     from . import exact as exact
+    from . import infinite as infinite
     from . import inits as inits
     from . import landscape as landscape
     from . import network as network
@@ -46,6 +47,7 @@ _HOME = {
     "costs": "costs",
     "data": "data",
     "exact": "exact",
+    "infinite": "infinite",
     "inits": "inits",
     "landscape": "landscape",
     "network": "network",

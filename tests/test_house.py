@@ -27,6 +27,7 @@ FLOORS = (
     {"watch"},
     {"flow", "descent"},
     {"data", "exact", "landscape", "nonlinear", "saddles"},
+    {"infinite"},
     {"theorems"},
     {"plotting"},
     {"experiments", "doctor", "bench"},

@@ -13,7 +13,13 @@ from .reduced import reduced_gaussian
 from .spectra import aligned, balanced, balanced_factors, lambda_balanced, orthogonal
 
 __all__ = [
-    *("ALL", "aligned", "balanced", "balanced_factors", "gaussian", "lambda_balanced", "orthogonal"),
+    "ALL",
+    "aligned",
+    "balanced",
+    "balanced_factors",
+    "gaussian",
+    "lambda_balanced",
+    "orthogonal",
     "reduced_gaussian",
 ]
 

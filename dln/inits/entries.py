@@ -62,7 +62,7 @@ def gaussian(
 
 
 def deviation(
-    n: Sequence[int], *, std: float | None, gamma: float | None, rho: float | None, alpha: float
+    n: Sequence[float], *, std: float | None, gamma: float | None, rho: float | None, alpha: float
 ) -> float:
     """Standard deviation of an entry, from the one scale that is given."""
     scales = {"std": std, "gamma": gamma, "rho": rho}

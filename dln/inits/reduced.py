@@ -80,23 +80,23 @@ def reduced_gaussian(
     >>> [W.shape for W in start], bool(dln.gradient_flow(cost, start, (0.0, 60.0)).cost[-1] < 1e-9)
     ([(12, 2), (12, 12), (2, 12)], True)
 
-    At infinite width each mode moves on a chain of its own:
+    At infinite width each mode moves on a chain of its own, from the first layer to the last and back:
 
     >>> reduced_gaussian((1, math.inf, math.inf, 1), order=1, rho=0.5)[1]
-    array([[0. , 0.5, 0. ],
-           [0.5, 0. , 0.5],
+    array([[0.5, 0. , 0.5],
+           [0. , 0.5, 0. ],
            [0. , 0.5, 0. ]])
     """
     n = _widths(widths)
     rounds = checks.integer(order, "order", least=0)
     infinite = math.inf in n
     if infinite and rho is None:
-        raise ValueError("`rho` must be given at infinite width, got None. There std is 0, and gamma says too little.")
-    if infinite:
-        unit = [1 if size == math.inf else size for size in n]
-        source, scale = _Limit(), deviation(unit, std=std, gamma=gamma, rho=rho, alpha=alpha)
-    else:
-        source, scale = _Random(checks.generator(rng)), deviation(n, std=std, gamma=gamma, rho=rho, alpha=alpha)
+        raise ValueError(
+            "`rho` must be given at infinite width, got None. Of std and gamma nothing is left there."
+        )
+    finite = [1 if size == math.inf else size for size in n]
+    scale = deviation(finite, std=std, gamma=gamma, rho=rho, alpha=alpha)
+    source = _Limit() if infinite else _Random(checks.generator(rng))
     return [scale * W for W in _explored(n, rounds, source)]
 
 
@@ -105,12 +105,17 @@ def _widths(value: Any) -> tuple[float, ...]:
     if not isinstance(value, (Sequence, np.ndarray)) or isinstance(value, (str, bytes)) or len(value) < 2:
         return checks.widths(value)  # which refuses it
     first, *hidden, last = value
-    ends = [checks.integer(n, f"widths[{i}]", least=1, most=checks.MOST) for i, n in ((0, first), (len(value) - 1, last))]
+    ends = [
+        checks.integer(n, f"widths[{i}]", least=1, most=checks.MOST)
+        for i, n in ((0, first), (len(value) - 1, last))
+    ]
     boundless = [isinstance(n, (float, np.floating)) and n == math.inf for n in hidden]
     if hidden and all(boundless):
         return (ends[0], *[math.inf] * len(hidden), ends[1])
     if any(boundless):
-        raise ValueError(f"`widths` must be finite or infinite in all hidden layers, got {tuple(value)}. Do not mix.")
+        raise ValueError(
+            f"`widths` must be finite or infinite in all hidden layers, got {tuple(value)}. Do not mix."
+        )
     between = [checks.integer(n, f"widths[{i}]", least=1, most=WIDEST) for i, n in enumerate(hidden, start=1)]
     return (ends[0], *between, ends[1])
 
@@ -133,7 +138,7 @@ class _Random:
 
 
 class _Limit(_Random):
-    """The same over the square root of an infinite width."""
+    """The same divided by the square root of an infinite width: nothing random is left."""
 
     def __init__(self) -> None: ...
 
