@@ -82,7 +82,7 @@ def run(options: argparse.Namespace) -> Outcome:
     limits = [infinite.half_time(float(x), rho, depth, rtol=PRECISE if depth < 4 else RTOL) for x in s]
     halves = np.array([limit.value for limit in limits])
     order = infinite.half_time(float(s[-1]), rho, depth, rtol=1e-6).order
-    drawn = []
+    drawn: list[Drawn] = []
     with progress.bar(options.progress, "widths", (len(widths) + 1) * draws) as report:
         for width, start in [(widths[0], "whole"), *((width, "Krylov") for width in widths)]:
             report(len(drawn) * draws, f"width {width:g}")
