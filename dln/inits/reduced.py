@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -184,7 +185,6 @@ class _Seen:
         seen = np.hstack([self.right[l], X])
         R = self.source.triangle(self.widths[l + 1] - self.sizes[l + 1], X.shape[1])
         rows = R @ X.T + _outside(self.source.block(len(R), len(X)), seen)
-        _refuse_large(self.sizes, l + 1, len(R))
         layers, right, left = list(self.layers), list(self.right), list(self.left)
         layers[l], right[l], left[l] = np.vstack([layers[l], rows]), seen, _padded(left[l], len(R))
         if len(R):
@@ -209,6 +209,7 @@ class _Seen:
 
 
 def _explored(widths: tuple[float, ...], order: int, source: _Random) -> tuple[Array, ...]:
+    _refuse_large(widths, order)
     seen = _Seen.nothing(widths, source).ends().mirrored().ends().mirrored()
     for _ in range(order):
         sizes = seen.sizes
@@ -239,11 +240,19 @@ def _signed(columns: Array) -> Array:
     return columns * np.where(largest < 0, -1.0, 1.0)
 
 
-def _refuse_large(sizes: Sequence[int], grown: int, more: int) -> None:
-    after = [n + more * (i == grown) for i, n in enumerate(sizes)]
-    entries = sum(m * n for m, n in zip(after, after[1:], strict=False))
-    if entries > MOST_ENTRIES:
-        raise ValueError(
-            f"`order` must leave layers of at most 2^26 entries, got hidden widths of {after[1:-1]} and more. "
-            "Lower the order."
-        )
+def _refuse_large(n: Sequence[float], order: int) -> None:
+    """An order is refused at which the layers would have too many entries: new directions lead to their neighbours."""
+    new = np.array([(n[-1] if l > 1 else 0) + (n[0] if l < len(n) - 2 else 0) for l in range(1, len(n) - 1)])
+    sizes = np.full(len(new), n[0] + n[-1])
+    for k in range(order + 1):
+        least = [min(w, m) for w, m in zip(n, (n[0], *sizes.tolist(), n[-1]), strict=True)]
+        entries = sum(a * b for a, b in pairwise(least))
+        if entries > MOST_ENTRIES:
+            raise ValueError(
+                f"`order` must leave layers of at most 2^26 entries, got {order}, where {k} has {entries:.2g} already. "
+                "Lower the order."
+            )
+        if all(m >= w for w, m in zip(n[1:-1], sizes, strict=True)) or not new.any():
+            break
+        sizes = sizes + new
+        new = np.r_[new[1:], 0] + np.r_[0, new[:-1]]

@@ -138,7 +138,7 @@ STATEMENT = Statement(
     title="a Gaussian layer on new directions is a triangle of normal and chi variables",
     formula="W X = Q R for a layer W of independent normal entries and orthonormal X it has not seen, in a space of "
     "width w of which m directions are known and orthogonal to Q: R_ij ~ N(0, 1) above the diagonal, R_ii^2 ~ chi^2 "
-    "with w - m - i degrees of freedom, i = 0, 1, ..; W stays normal on the rest. So the Krylov form is drawn without W",
+    "with w - m - i degrees of freedom, i = 0, 1, ..; W stays normal on the rest. So the Krylov form needs no W",
     source="M. S. Bartlett, Proc. R. Soc. Edinburgh 53, 1933; derived for networks",
     symbolic=Proof(
         "moments up to order 3 at widths 2 and 3; four invariants of three layers of width 2, up to order 10",

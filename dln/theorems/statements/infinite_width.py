@@ -164,8 +164,8 @@ def _started(case: Case, width: float, rng: Generator | None) -> Case:
 STATEMENT = Statement(
     title="infinite width: modes move alone, on one curve up to scales",
     formula="for layers of entries rho/sqrt(w) N(0, 1), w to infinity, in their Krylov form of any order: A(t) = "
-    "U diag(a_i) V^T, a_i(t) = s_i a(s_i^(2 - 2/L) t; rho s_i^(-1/L)) with one function a for each depth, that of a network with "
-    "one input and one output; a' = 2 (s - a) sqrt(rho^4 + a^2) from 0 at L = 2",
+    "U diag(a_i) V^T, a_i(t) = s_i a(s_i^(2 - 2/L) t; rho s_i^(-1/L)) with one function a for each depth, that of a "
+    "network with one input and one output; a' = 2 (s - a) sqrt(rho^4 + a^2) from 0 at L = 2",
     source="derived: in the law of the Krylov form chi/sqrt(w) tends to 1, and what is normal to 0",
     symbolic=Proof("scales at L = 2, 3, 4; two modes at L = 3, 4; L = 2 with two neurons", identities),
     numeric=Trial(
