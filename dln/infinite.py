@@ -298,14 +298,14 @@ def _settled(compute: Callable[[list[Array]], Array], rho: float, depth: int, rt
 
 
 def _remainder(changes: list[float], rounding: float) -> float:
-    """What is still to come if each change is to the one before as the larger of the last two ratios."""
+    """Twice what is still to come if each change is to the one before as the larger of the last two ratios."""
     if len(changes) < 3:
         return math.inf
     third, second, last = changes[-3:]
     if last <= rounding:
         return last
     ratio = max(last / second, second / third)
-    return last * ratio / (1 - ratio) if ratio < 1 else math.inf
+    return 2 * last * ratio / (1 - ratio) if ratio < 1 else math.inf
 
 
 def _from_blow_up(depth: int) -> float:

@@ -60,8 +60,9 @@ def invariants(networks):
     gradients = network.layer_gradients(layers, np.ones_like(A))
     velocity = network.end_to_end_velocity(layers, np.ones_like(A))
     again = network.layer_gradients(layers, velocity)
+    moved = network.end_to_end([W - V for W, V in zip(layers, gradients, strict=True)])
     products = [(velocity, velocity), *((V, V) for V in gradients), *zip(again, gradients, strict=True)]
-    return np.array([A[:, 0, 0], *(np.sum(V * W, axis=(1, 2)) for V, W in products)])
+    return np.array([A[:, 0, 0], moved[:, 0, 0], *(np.sum(V * W, axis=(1, 2)) for V, W in products)])
 
 
 SHAPES = [
