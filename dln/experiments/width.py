@@ -66,7 +66,7 @@ def options(parser: argparse.ArgumentParser) -> None:
     )
     add("--draws", type=int, default=40, help="starts of each width (default 40)")
     add("--seed", type=int, default=0, help="seed of the starts (default 0)")
-    add("--quick", action="store_true", help="6 draws at 4 widths")
+    add("--quick", action="store_true", help="12 draws at 4 widths")
 
 
 def run(options: argparse.Namespace) -> Outcome:
@@ -76,7 +76,7 @@ def run(options: argparse.Namespace) -> Outcome:
     s = np.array(
         sorted((checks.positive(x, "--singular-values") for x in options.singular_values), reverse=True)
     )
-    draws = 6 if options.quick else checks.integer(options.draws, "--draws", least=2)
+    draws = 12 if options.quick else checks.integer(options.draws, "--draws", least=2)
     seed = checks.integer(options.seed, "--seed", least=0)
     widths = WIDTHS[::2] if options.quick else WIDTHS
     limits = [infinite.half_time(float(x), rho, depth, rtol=PRECISE if depth < 4 else RTOL) for x in s]
