@@ -32,7 +32,7 @@ def starts(widths, rng):
 
 
 def test_every_start_is_here():
-    assert {*dln.inits.ALL} - {"balanced_factors"} <= {*starts((3, 120, 4), np.random.default_rng(0))}
+    assert {*dln.inits.ALL} - {"reduced_gaussian"} <= {*starts((3, 120, 4), np.random.default_rng(0))}
 
 
 def orthonormal(bases):
@@ -345,7 +345,7 @@ def test_what_was_taken_is_said():
     )
     assert "of 200 200 hidden directions, order" in deep.message
     assert deep.state_size == sum(R.size for R in deep.reduced.start)
-    assert {"weights", "wide", "gram", "subspace"} == {*dln.forms()}
+    assert {"weights", "wide", "gram", "subspace", "end_to_end", "modes"} == {*dln.forms()}
 
 
 @pytest.mark.parametrize("widths", [(10, 10, 10), (4, 30, 4), (3, 8, 8, 3), (10, 100, 100, 10)])

@@ -39,6 +39,7 @@ DOORS = {
     ("trajectory", "flow"),
     ("trajectory", "form"),
     ("trajectory", "exact"),
+    ("flow", "exact"),
     ("costs", "core"),
 }
 HOMES = {
