@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from .saddles import greedy_low_rank as greedy_low_rank
     from .saddles import saddle_to_saddle as saddle_to_saddle
     from .scaling import regime as regime
+    from .symmetries import include as include
+    from .symmetries import rotate as rotate
     from .trajectory import Trajectory as Trajectory
 
 # Public name -> the module that holds it; a module's own name stands for itself.
@@ -71,6 +73,8 @@ _HOME = {
     "greedy_low_rank": "saddles",
     "saddle_to_saddle": "saddles",
     "regime": "scaling",
+    "include": "symmetries",
+    "rotate": "symmetries",
     "Trajectory": "trajectory",
 }
 

@@ -21,7 +21,7 @@ FLOORS = (
     {"typing", "progress"},
     {"core", "checks"},
     {"network", "costs", "inits", "method", "files", "scaling"},
-    {"problem", "critical", "schatten", "rank"},
+    {"problem", "critical", "schatten", "rank", "symmetries"},
     {"trajectory"},
     {"form", "backends"},
     {"watch"},

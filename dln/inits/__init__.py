@@ -10,7 +10,7 @@ from collections.abc import Callable
 from ..typing import Array
 from .entries import gaussian
 from .reduced import reduced_gaussian
-from .spectra import aligned, balanced, balanced_factors, lambda_balanced, orthogonal
+from .spectra import aligned, balanced, balanced_factors, lambda_balanced, orthogonal, orthonormal
 
 __all__ = [
     "ALL",
@@ -20,6 +20,7 @@ __all__ = [
     "gaussian",
     "lambda_balanced",
     "orthogonal",
+    "orthonormal",
     "reduced_gaussian",
 ]
 

@@ -10,7 +10,7 @@ import numpy as np
 from .. import checks
 from ..typing import RNG, Array, ArrayLike
 
-__all__ = ["aligned", "balanced", "balanced_factors", "lambda_balanced", "orthogonal"]
+__all__ = ["aligned", "balanced", "balanced_factors", "lambda_balanced", "orthogonal", "orthonormal"]
 
 
 def orthogonal(widths: Sequence[int], *, scale: float, rng: RNG = None) -> list[Array]:
@@ -41,7 +41,7 @@ def orthogonal(widths: Sequence[int], *, scale: float, rng: RNG = None) -> list[
     random = checks.generator(rng)
     layers = []
     for rows, columns in zip(n[1:], n[:-1], strict=True):
-        Q = _orthonormal(max(rows, columns), min(rows, columns), random)
+        Q = orthonormal(max(rows, columns), min(rows, columns), random)
         layers.append(size * (Q if rows >= columns else Q.T))
     return [np.ascontiguousarray(W) for W in layers]
 
@@ -81,7 +81,7 @@ def balanced(
     (True, True)
     """
     random = checks.generator(rng)
-    return balanced_factors(A, depth, widths, lambda rows, columns: _orthonormal(rows, columns, random))
+    return balanced_factors(A, depth, widths, lambda rows, columns: orthonormal(rows, columns, random))
 
 
 def lambda_balanced(widths: Sequence[int], balance: float, *, scale: float, rng: RNG = None) -> list[Array]:
@@ -137,7 +137,7 @@ def lambda_balanced(widths: Sequence[int], balance: float, *, scale: float, rng:
     P, s, _ = np.linalg.svd(light, full_matrices=True)
     sizes = np.zeros(w)
     sizes[: len(s)] = s**2
-    heavy = _orthonormal(room, w, random) @ (P * np.sqrt(sizes + abs(kappa))) @ P.T
+    heavy = orthonormal(room, w, random) @ (P * np.sqrt(sizes + abs(kappa))) @ P.T
     return [light, heavy] if kappa > 0 else [np.ascontiguousarray(heavy.T), np.ascontiguousarray(light.T)]
 
 
@@ -216,7 +216,7 @@ def _widths_around(
     return n
 
 
-def _orthonormal(rows: int, columns: int, random: np.random.Generator) -> Array:
+def orthonormal(rows: int, columns: int, random: np.random.Generator) -> Array:
     """Haar-distributed matrix with orthonormal columns."""
     Q, R = np.linalg.qr(random.standard_normal((rows, columns)))
     signs: Array = np.where(np.diag(R) < 0, -1.0, 1.0)

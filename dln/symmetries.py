@@ -1,0 +1,118 @@
+r"""Symmetries of the loss of the layers: rotations of hidden layers, and inclusion into wider networks.
+
+Both keep :math:`A = W_L \cdots W_1` and commute with the gradient flow, gradient descent, mini-batches, momentum and
+weight decay, and with whatever else is linear in the gradients of the layers (not with Adam). An included network is
+thus never left: its new neurons stay at zero, and a run of the wide network is one of the narrow one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from . import checks, network
+from .inits import orthonormal
+from .typing import RNG, Array, ArrayLike, Layers
+
+__all__ = ["include", "rotate"]
+
+ORTHOGONAL = 1e-10  # largest entry of O O^T - I that passes
+
+
+def rotate(weights: Layers, rotations: Sequence[ArrayLike] | None = None, *, rng: RNG = None) -> list[Array]:
+    r"""Rotated layers :math:`(O_1 W_1,\, O_2 W_2 O_1^T,\, \dots,\, W_L O_{L-1}^T)`, with the same product.
+
+    Parameters
+    ----------
+    weights : sequence of array_like
+        Layers [W_1, .., W_L].
+    rotations : sequence of array_like, optional
+        Orthogonal matrices O_1, .., O_{L-1}, one for each hidden layer; by default random ones (Haar measure).
+    rng : None, int, SeedSequence or Generator
+        Source of randomness, where no rotations are given.
+
+    Returns
+    -------
+    list of ndarray
+        Its A, balance up to rotation, norms, and singular values of all layers are those of `weights`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If the layers do not chain, or a rotation does not fit its layer or is not orthogonal to 1e-10.
+
+    Notes
+    -----
+    `dln.network.rotate` does the same to layers with leading axes, such as those of a Trajectory, without checks.
+
+    References
+    ----------
+    A. Jacot et al., arXiv 2106.15933, rotations and inclusions.
+
+    Examples
+    --------
+    >>> W_1, W_2 = rotate([[[1.0], [0.0]], [[2.0, 0.0]]], [[[0.0, -1.0], [1.0, 0.0]]])
+    >>> W_1, W_2
+    (array([[0.],
+           [1.]]), array([[0., 2.]]))
+    """
+    layers = checks.layers(weights)
+    if rotations is None:
+        random = checks.generator(rng)
+        return network.rotate(layers, [orthonormal(len(W), len(W), random) for W in layers[:-1]])
+    if rng is not None:
+        raise ValueError("`rng` must be left out where `rotations` are given, got both. Give one of them.")
+    if not isinstance(rotations, (Sequence, np.ndarray)):
+        raise TypeError(
+            f"`rotations` must be a sequence of matrices, got {type(rotations).__name__}. Give [O_1, .., O_{{L-1}}]."
+        )
+    turns = [checks.array(O, f"rotations[{l}]", ndim=2) for l, O in enumerate(rotations)]
+    for l, (O, W) in enumerate(zip(turns, layers, strict=False)):
+        checks.fits(O, f"rotations[{l}]", (len(W), len(W)))
+        error = float(np.abs(O @ O.T - np.eye(len(O))).max())
+        if not error <= ORTHOGONAL:
+            raise ValueError(
+                f"`rotations[{l}]` must be orthogonal, got O O^T that differs from I by {error:.2g}. "
+                "Take the Q of its QR decomposition."
+            )
+    return network.rotate(layers, turns)
+
+
+def include(weights: Layers, hidden: int | Sequence[int]) -> list[Array]:
+    """Layers of a wider network: the same, and new hidden neurons whose weights are all zero.
+
+    Parameters
+    ----------
+    weights : sequence of array_like
+        Layers [W_1, .., W_L].
+    hidden : int or sequence of int
+        Widths of the hidden layers, or the one width of all of them; none below the present one.
+
+    Returns
+    -------
+    list of ndarray
+        They have the same product A. A critical point remains one, but for L = 2 a local minimum that is not global
+        becomes a strict saddle, and for L > 2 (without weight decay) one that is left at order L only.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If the layers do not chain or a width is missing or too small.
+
+    References
+    ----------
+    A. Jacot et al., arXiv 2106.15933, rotations and inclusions.
+
+    Examples
+    --------
+    >>> include([[[1.0]], [[2.0]]], 2)
+    [array([[1.],
+           [0.]]), array([[2., 0.]])]
+    """
+    layers = checks.layers(weights)
+    if isinstance(hidden, (Sequence, np.ndarray)):
+        widths = [checks.integer(n, f"hidden[{l}]", least=1, most=checks.MOST) for l, n in enumerate(hidden)]
+    else:
+        widths = [checks.integer(hidden, "hidden", least=1, most=checks.MOST)] * (len(layers) - 1)
+    return network.include(layers, widths)
