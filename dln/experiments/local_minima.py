@@ -19,9 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from .. import checks, costs, progress, schatten
-from ..typing import Array
-from . import Outcome
+from .. import checks, progress, schatten
+from . import Outcome, _completion
 
 TITLE = "local minima that generalise better than the global one: noisy matrix completion, by depth and rank"
 
@@ -32,19 +31,6 @@ COLUMNS = (
 MUCH = 3.0
 FULL = {"size": 30, "observed": 450, "depths": [2, 3, 4], "weight_decays": [0.02, 0.05, 0.1], "seeds": 20}
 QUICK = {"size": 10, "observed": 60, "depths": [2, 3], "weight_decays": [0.05, 0.2], "seeds": 2}
-
-
-@dataclass(frozen=True)
-class Problem:
-    """A truth of low rank, and what is seen of it."""
-
-    truth: Array
-    mask: Array
-    seen: Array
-
-    def test_error(self, A: Array) -> float:
-        """Mean square over the entries not observed, against the truth."""
-        return float(np.sum(((1 - self.mask) * (A - self.truth)) ** 2) / np.sum(1 - self.mask))
 
 
 @dataclass(frozen=True)
@@ -66,10 +52,8 @@ def options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--depths", type=int, nargs="+", metavar="L", help="(default 2 3 4)")
     add("--weight-decays", type=float, nargs="+", metavar="LAMBDA", help="(default 0.02 0.05 0.1)")
-    add("--size", type=int, metavar="N", help="the matrix is N x N (default 30)")
-    add("--singular-values", type=float, nargs="+", default=[10.0, 7.0], metavar="S", help="(default 10 7)")
-    add("--observed", type=int, metavar="M", help="number of observed entries (default 450)")
-    add("--noise", type=float, default=0.1, help="standard deviation on observed entries (default 0.1)")
+    _completion.options(parser, size=30, singular_values=(10.0, 7.0), observed=450, noise=0.1)
+    parser.set_defaults(size=None, observed=None)
     add("--seeds", type=int, help="number of random problems (default 20)")
     add("--seed", type=int, default=0, help="seed of the first, whose minima the table shows (default 0)")
     add("--breadth", type=int, default=1, help="of the search, see `dln.schatten.solve` (default 1)")
@@ -85,7 +69,7 @@ def run(options: argparse.Namespace) -> Outcome:
     decays = sorted({checks.positive(decay, "--weight-decays") for decay in options.weight_decays})
     first = checks.integer(options.seed, "--seed", least=0)
     seeds = checks.integer(options.seeds, "--seeds", least=1)
-    problems = [_problem(options, seed) for seed in range(first, first + seeds)]
+    problems = [_completion.problem(options, seed) for seed in range(first, first + seeds)]
     cells = list(itertools.product(depths, decays))
     found: dict[tuple[int, float], list[Minima]] = {cell: [] for cell in cells}
     with progress.bar(options.progress, "minima", seeds * len(cells)) as report:
@@ -112,25 +96,8 @@ def run(options: argparse.Namespace) -> Outcome:
     )  # fmt: skip
 
 
-def _problem(options: argparse.Namespace, seed: int) -> Problem:
-    n = checks.integer(options.size, "--size", least=2)
-    singular_values = [checks.positive(s, "--singular-values") for s in options.singular_values]
-    if len(singular_values) > n:
-        raise ValueError(
-            f"`--singular-values` must be at most --size = {n}, got {len(singular_values)}. Give fewer."
-        )
-    observed = checks.integer(options.observed, "--observed", least=1, most=n * n - 1)
-    noise = checks.nonnegative(options.noise, "--noise")
-    random = checks.generator(seed)
-    U, V = (np.linalg.qr(random.normal(size=(n, len(singular_values))))[0] for _ in range(2))
-    truth = (U * singular_values) @ V.T
-    mask = np.zeros((n, n))
-    mask.flat[random.permutation(n * n)[:observed]] = 1.0
-    return Problem(truth, mask, mask * (truth + noise * random.normal(size=(n, n))))
-
-
-def _minima(problem: Problem, depth: int, decay: float, breadth: int) -> Minima:
-    cost = costs.MatrixCompletion(problem.seen, problem.mask)
+def _minima(problem: _completion.Problem, depth: int, decay: float, breadth: int) -> Minima:
+    cost = problem.cost
     return [
         Found(m.rank, m.objective, m.kind, float(cost.value(m.end_to_end)), problem.test_error(m.end_to_end))
         for m in schatten.solve(cost, decay, depth, breadth=breadth)
