@@ -24,6 +24,7 @@ __all__ = [
     "plot_rates",
     "plot_schatten_balls",
     "plot_spread",
+    "plot_strip",
     "plot_trajectory",
     "plot_transitions",
     "save_figure",
@@ -255,6 +256,13 @@ def plot_rates(counts: Mapping[float, tuple[int, float]], ax: Any = None, *, dep
     ax.errorbar(np.array(x)[seen], (n / time)[seen], bars[:, seen], label=f"L = {depth}", **style)
     ax.plot(np.array(x)[~seen], (high / time)[~seen], color=colour(depth - 2), marker="v", ls="", ms=5)
     ax.set(xscale="log", yscale="log")
+    return ax
+
+
+def plot_strip(values: Array, x: float, ax: Any = None, *, color: Any = "black") -> Any:
+    """Numbers, such as the eigenvalues of one matrix, as short lines above each other at x; returns the axes."""
+    ax = _axes(ax)
+    ax.hlines(values, x - 0.14, x + 0.14, color=color, lw=1.0)
     return ax
 
 
