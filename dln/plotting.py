@@ -239,10 +239,12 @@ def plot_spread(
     return ax
 
 
-def plot_rates(counts: Mapping[float, tuple[int, float]], ax: Any = None, *, depth: int) -> Any:
+def plot_rates(
+    counts: Mapping[float, tuple[int, float]], ax: Any = None, *, depth: int, shift: float = 1.0
+) -> Any:
     """Events per time, with their Poisson 95 % bars, from their number and the time at each x; returns the axes.
 
-    Where there was no event the bar alone shows up to which rate that is no surprise.
+    Where there was no event a triangle marks the rate up to which that is no surprise. `shift` is a factor of x.
     """
     from scipy.stats import chi2
 
@@ -251,10 +253,10 @@ def plot_rates(counts: Mapping[float, tuple[int, float]], ax: Any = None, *, dep
     n, time = np.array([counts[key] for key in x]).reshape(-1, 2).T
     low, high = chi2.ppf(0.025, 2 * np.maximum(n, 0.5)) / 2, chi2.ppf(0.975, 2 * (n + 1)) / 2
     seen = n > 0
-    style = {"color": colour(depth - 2), "marker": "o", "ms": 4, "capsize": 3, "lw": 1.2}
-    bars = np.array([n - low, high - n]) / time
-    ax.errorbar(np.array(x)[seen], (n / time)[seen], bars[:, seen], label=f"L = {depth}", **style)
-    ax.plot(np.array(x)[~seen], (high / time)[~seen], color=colour(depth - 2), marker="v", ls="", ms=5)
+    style = {"color": colour(depth - 2), "marker": "os^D"[depth % 4], "ms": 4, "capsize": 3, "lw": 1.2}
+    bars, place = np.array([n - low, high - n]) / time, shift * np.array(x)
+    ax.errorbar(place[seen], (n / time)[seen], bars[:, seen], label=f"L = {depth}", **style)
+    ax.plot(place[~seen], (high / time)[~seen], color=colour(depth - 2), marker="v", ls="", ms=5)
     ax.set(xscale="log", yscale="log")
     return ax
 
@@ -270,7 +272,7 @@ def plot_transitions(counts: Array, ax: Any = None) -> Any:
     """Numbers of changes from each state (row) to each state (column) as a map with its numbers; returns the axes."""
     ax = _axes(ax)
     share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    ax.imshow(share, cmap="Blues", vmin=0, vmax=1.3)
+    ax.imshow(share, cmap="Blues", vmin=0, vmax=2)
     for (row, column), count in np.ndenumerate(counts):
         if count:
             ax.text(column, row, str(count), ha="center", va="center", fontsize="small")

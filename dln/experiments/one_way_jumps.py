@@ -38,8 +38,14 @@ COLUMNS = (
     "depth", "method", "rate / limit", "runs", "down", "up", "stayed", "diverged", "decay times per jump",
     "jumps per step",
 )  # fmt: skip
-FULL: dict[str, Any] = {"depths": [2, 3, 4], "rates": [0.25, 0.5, 1.0, 2.0], "seeds": 8, "time": 300.0}
-QUICK: dict[str, Any] = {"depths": [2, 3], "rates": [0.5, 1.0], "seeds": 3, "time": 100.0}
+FULL: dict[str, Any] = {
+    "depths": [2, 3, 4],
+    "rates": [0.25, 0.5, 1.0, 2.0],
+    "seeds": 8,
+    "time": 300.0,
+    "looks": 20,
+}
+QUICK: dict[str, Any] = {"depths": [2, 3], "rates": [0.5, 1.0], "seeds": 3, "time": 100.0, "looks": 10}
 SHALLOW = 0.1  # what stands for the barrier at depth 2, which has none
 FINE = 20  # saved points from one look to the next
 TAIL = 2  # points at the end of a run that diverges which may be on their way
@@ -92,10 +98,10 @@ def options(parser: argparse.ArgumentParser) -> None:
     add("--batch-size", type=int, default=1, metavar="B", help="entries a step, drawn at random (default 1)")
     add("--kick", type=float, default=0.3, help="perturbation of the start over the barrier (default 0.3)")
     add("--time", type=float, metavar="T", help="length in decay times 1/(rate lambda) (default 300)")
-    add("--looks", type=int, default=20, help="basins looked up in every run (default 20)")
+    add("--looks", type=int, help="basins looked up in every run (default 20)")
     add("--seeds", type=int, help="number of random problems (default 8)")
     add("--seed", type=int, default=0, help="seed of the first (default 0)")
-    add("--quick", action="store_true", help="depths 2 and 3, rates 0.5 and 1, 3 seeds, T = 100 by default")
+    add("--quick", action="store_true", help="depths 2 and 3, rates 0.5 and 1, 3 seeds, T = 100, 10 looks")
 
 
 def run(options: argparse.Namespace) -> Outcome:
@@ -246,8 +252,9 @@ def _notes(runs: dict[Cell, list[Run]]) -> list[str]:
     ]
     notes = [
         "down, up: changes of the basin between looks, the minimum at the start counting as the first. Decay times per "
-        "jump: time spent where there is a way down, in units of 1/(rate lambda), over the number of jumps down.",
-        "diverged: single steps overflow; counted up to there.",
+        "jump: time spent where there is a way down, in units of 1/(rate lambda), over the number of jumps down; "
+        "not below the time between looks.",
+        "diverged: runs that overflow; counted up to there. At depth 2 the starts of lower rank are saddles.",
     ]
     if deep:
         steps = sum(run.every * (len(run.ranks) - 2) for run in deep)
@@ -279,12 +286,13 @@ def _figure(runs: dict[Cell, list[Run]]) -> Any:
         left.set_title(
             f"{cell.method}, depth {cell.depth}, rate {cell.rate:g}: rank of the basin above", pad=14
         )
-        for depth in sorted({cell.depth for cell in noisy}):
-            several = {cell.rate: group for cell, group in noisy.items() if cell.depth == depth}
-            plotting.plot_rates({rate: (jumps(group)[0], _waited(group)) for rate, group in several.items()},
-                                right, depth=depth)  # fmt: skip
-        right.set(xlabel="learning rate / limit of a single entry", ylabel="jumps down per decay time")
-        right.set_title("bars: 95 %; up jumps: " + str(sum(jumps(group)[1] for group in noisy.values())))
+        for place, depth in enumerate(sorted({cell.depth for cell in noisy})):
+            groups = {cell.rate: group for cell, group in noisy.items() if cell.depth == depth}
+            counts = {rate: (jumps(group)[0], _waited(group)) for rate, group in groups.items()}
+            plotting.plot_rates(counts, right, depth=depth, shift=1.04**place)
+        right.set(xlabel="learning rate / limit of a single entry", ylabel="jumps per decay time")
+        up = sum(jumps(group)[1] for group in noisy.values())
+        right.set_title(f"jumps down of SGD (bars: 95 %); up: {up}")
         plotting.plain_ticks(right.xaxis)
         if noisy:
             right.legend(frameon=False, fontsize="small")
