@@ -213,7 +213,7 @@ def _basin(cost: Any, weights: Sequence[Array], decay: float) -> int:
     flow = gradient_flow(
         cost, weights, (0.0, math.inf), weight_decay=decay, rtol=1e-6, until=Until(gradient_norm=SETTLED)
     )
-    if not flow.success:
+    if not (flow.success or flow.status == "stationary"):  # at 0 nothing moves
         raise RuntimeError(f"The flow to the minimum below an iterate did not arrive. {flow.message}")
     return int(np.sum(flow.singular_values[-1] > PRESENT))
 
