@@ -198,6 +198,24 @@ def test_basins_of_the_minima_are_their_ranks(depth):
             assert jumps._basin(problem.cost, start, 0.7) == minimum.rank
 
 
+@pytest.mark.parametrize("depth", [3, 4])
+def test_starts_lie_at_a_share_of_the_barrier_from_the_lowest_minima(depth):
+    """s_1(G) b^(L-2) = lambda; of the minima of rank 3 there are two at depth 4."""
+    problem = jumps._completion.problem(arguments(size=8, singular_values=[4.0, 3.0], observed=40), 0)
+    solved = dln.schatten.solve(problem.cost, 0.2, depth)
+    assert depth == 3 or sum(m.rank == 3 for m in solved) == 2
+    for minimum in jumps._minima(problem.cost, 0.2, depth):
+        assert minimum.objective == min(m.objective for m in solved if m.rank == minimum.rank)
+        moved, still = (
+            jumps._start(problem.cost, minimum, depth, 0.2, kick, np.random.default_rng(0))
+            for kick in (0.5, 0)
+        )
+        slope = np.linalg.norm(problem.cost.gradient(minimum.end_to_end), 2)
+        for V, W in zip(moved, still, strict=True):
+            barrier = 2 * np.linalg.norm(V - W, 2)
+            assert slope * barrier ** (depth - 2) == pytest.approx(0.2, rel=1e-10)
+
+
 def test_above_the_barrier_the_flow_goes_up():
     """The barrier (lambda / s_1(G))^(1/(L-2)) from the local minimum 0, along the top singular pair of G."""
     problem = jumps._completion.problem(arguments(), 4)
