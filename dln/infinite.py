@@ -239,7 +239,7 @@ def trajectory(
     before, changes = list[Array](), list[float]()
 
     def followed(layers: list[Array], span: tuple[float, float], **options: Any) -> Trajectory:
-        return gradient_flow(cost, layers, span, rtol=max(STEP * tolerance, LEAST), **options)
+        return gradient_flow(cost, layers, span, form="weights", rtol=max(STEP * tolerance, LEAST), **options)
 
     for order in itertools.count():
         layers = reduced_gaussian((n[1], *[math.inf] * (L - 1), n[0]), order=order, rho=rho)
@@ -333,7 +333,7 @@ def _values(layers: list[Array], t: Array) -> Array:
 
 
 def _run(layers: list[Array], t_span: tuple[float, float], **options: Any) -> Trajectory:
-    run = gradient_flow(FullyObserved([[1.0]]), layers, t_span, rtol=RTOL, **options)
+    run = gradient_flow(FullyObserved([[1.0]]), layers, t_span, form="weights", rtol=RTOL, **options)
     if not run.success:
         raise RuntimeError(f"the flow at infinite width could not be followed: {run.message}")
     return run

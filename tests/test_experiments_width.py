@@ -63,7 +63,7 @@ def test_an_error_by_another_integrator():
     start = inits.gaussian((4, 40, 40, 4), rho=0.1, rng=np.random.default_rng(4))
     cost, t = dln.costs.FullyObserved(np.diag(krylov_module.S)), np.linspace(0.0, 22.0, 3000)
     whole, cut = (
-        dln.gradient_flow(cost, layers, (0.0, 22.0), method="radau13", rtol=1e-11, t_eval=t)
+        dln.gradient_flow(cost, layers, (0.0, 22.0), form="weights", method="radau13", rtol=1e-11, t_eval=t)
         for layers in (start, krylov(start, 2).layers)
     )
     gap = np.linalg.norm(whole.end_to_end - cut.end_to_end, axis=(1, 2)) / np.linalg.norm(krylov_module.S)

@@ -26,7 +26,9 @@ def halves(layers):
     """Half-times of both modes of a target diag(2, 1)."""
     goal = dln.Until(cost=0.1 * S[-1] ** 2 / 4)
     cost = dln.costs.FullyObserved(np.diag(S))
-    run = dln.gradient_flow(cost, layers, (0.0, math.inf), rtol=1e-5, until=goal, keep_weights=False)
+    run = dln.gradient_flow(
+        cost, layers, (0.0, math.inf), form="weights", rtol=1e-5, until=goal, keep_weights=False
+    )
     a, times = run.singular_values, []
     for values, level in zip(a.T, S / 2, strict=True):
         i = int(np.argmax(values >= level))

@@ -140,7 +140,7 @@ def _errors(case: Case, rng: np.random.Generator) -> Array:
 def _followed(cost: FullyObserved, layers: list[Array], end: float) -> Trajectory:
     times = np.linspace(0.0, end, SAMPLES)
     return gradient_flow(
-        cost, layers, (0.0, end), method="dop853", rtol=RTOL, t_eval=times, keep_weights=False
+        cost, layers, (0.0, end), form="weights", method="dop853", rtol=RTOL, t_eval=times, keep_weights=False
     )
 
 
@@ -156,9 +156,8 @@ def _at_infinity(case: Case) -> Array:
 def _mode_half(case: Case, s: float, order: int) -> float:
     widths = (1, *[math.inf] * (case.depth - 1), 1)
     layers = inits.reduced_gaussian(widths, order=order, rho=case.rho)
-    run = gradient_flow(
-        FullyObserved([[s]]), layers, (0.0, math.inf), rtol=RTOL, until=Until(cost=0.01 * s**2)
-    )
+    cost, goal = FullyObserved([[s]]), Until(cost=0.01 * s**2)
+    run = gradient_flow(cost, layers, (0.0, math.inf), form="weights", rtol=RTOL, until=goal)
     return float(half_times(run, np.array([s]))[0])
 
 

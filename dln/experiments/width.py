@@ -144,15 +144,9 @@ def _drawn(
 
 def _flow(s: Array, layers: Sequence[Array]) -> Trajectory:
     goal = Until(cost=(LEARNED * s[-1]) ** 2 / 2)
-    return gradient_flow(
-        FullyObserved(np.diag(s)),
-        layers,
-        (0.0, math.inf),
-        method="dop853",
-        rtol=RTOL,
-        until=goal,
-        keep_weights=False,
-    )
+    cost, span = FullyObserved(np.diag(s)), (0.0, math.inf)
+    options: dict[str, Any] = {"form": "weights", "method": "dop853", "rtol": RTOL, "keep_weights": False}
+    return gradient_flow(cost, layers, span, until=goal, **options)
 
 
 def _exponents(drawn: Sequence[Drawn]) -> Array:
