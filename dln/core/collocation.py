@@ -24,6 +24,7 @@ FIRST_BLOCK, GUARD = 24, 4  # vectors of the first block, and those added to the
 PLATEAU = 0.02  # of the tolerance: an error of what waits is multiplied by the length of the plateau
 FILTERED = 0.25  # rounding in what is not stiff, in units of that of the others
 STIFF_SHARE = 1e-3  # of the largest eigenvalue: what is below is left to plain iteration
+KEPT = 1e-6  # of it: what the block holds above this is used, since fitted modes may be far apart
 
 MOST, PATIENCE = 20, 100  # corrections where the step can be shortened, and where it cannot
 SLOW = 0.35  # reduction of the residual per correction from which on new eigenpairs are due
@@ -101,7 +102,7 @@ def _eigenpairs(system, index, weight_decay, data, work, memory, room, y, image,
     multiply(rotation.T.copy().reshape(-1), 0, memory, at_Vt, vectors.reshape(-1), 0, block, block, n)
     pairs = 0
     for k in range(block - 1, -1, -1):  # the largest first
-        if found[k] > STIFF_SHARE * largest or block == n:
+        if found[k] > KEPT * largest or block == n:
             memory[HEAD + pairs] = found[k]
             copy(vector_at(vectors, k * n, n), 0, memory, at_Vt + pairs * n, n)
             pairs += 1

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from .. import checks
 from ..costs import Cost
-from ..critical import escape_speed
 from ..descent import gradient_descent
+from ..schatten.fixed_rank import Point
 from ..trajectory import Trajectory
 from ..typing import Array
-from .path import TOGETHER, PathSaddle, SaddlePath, limit_origin, visited
+from .path import PathSaddle, SaddlePath, limit_origin, visited
 
 __all__ = ["greedy_low_rank"]
 
@@ -90,7 +92,7 @@ def greedy_low_rank(
         if segment.weights is None or not segment.success:
             break
         weights = [W[-1] for W in segment.weights]
-        saddles.append(_trained(segment, scale, goal))
+        saddles.append(_trained(zero, segment, scale, goal))
     return SaddlePath(tuple(saddles), tuple(segments))
 
 
@@ -105,12 +107,11 @@ def _wider(weights: list[Array], G: Array, epsilon: float) -> list[Array]:
     return [first, *middle, last]
 
 
-def _trained(segment: Trajectory, scale: float, goal: float) -> PathSaddle:
+def _trained(zero: Point, segment: Trajectory, scale: float, goal: float) -> PathSaddle:
+    """Where the descent of a width has ended, seen as the critical point that it approximates."""
     A, width = segment.end_to_end[-1], segment.start[0].shape[0]
-    cost = segment.cost_function
-    s = np.linalg.svd(cost.gradient(A), compute_uv=False)
-    value = float(cost.value(A))
-    kind = "minimum" if value <= goal else "saddle"
-    speed = escape_speed(np.diag(s[:1]), segment.depth) if kind == "saddle" else 0.0
+    U, s, Vt = np.linalg.svd(A)
     rank = min(width, int(np.linalg.matrix_rank(A)))
-    return PathSaddle(rank, value, A, speed, kind, int(np.sum(s > (1 - TOGETHER) * s[0])))
+    point = Point(zero.problem, U[:, :rank], s[:rank], Vt[:rank].T)
+    kind = "minimum" if point.objective <= goal else "saddle"
+    return replace(visited(point, scale), cost=point.objective, end_to_end=A, kind=kind)

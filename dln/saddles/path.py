@@ -1,9 +1,9 @@
 r"""The limit of ever smaller starts: from saddle to saddle along optimal escape paths.
 
 From a critical point A of rank k the flow leaves along the top singular pair of :math:`-G = -dC/dA`: a network with
-k + 1 hidden neurons, k of them the balanced factors of A and one with a tiny singular value x on that pair, follows the
-heteroclinic orbit up to O(x), and arrives at a critical point of rank k + 1. There Newton's method on the matrices of
-that rank takes over, and so on from each saddle to the next.
+k + 1 hidden neurons, k of them the balanced factors of A, follows the heteroclinic orbit, started by its asymptotic
+expansion (`dln.saddles.departure`), and arrives at a critical point, mostly of rank k + 1. There Newton's method on the
+matrices of its rank takes over, and so on from each saddle to the next.
 """
 
 from __future__ import annotations
@@ -22,14 +22,16 @@ from ..schatten.fixed_rank import Penalised, Point, newton
 from ..trajectory import Trajectory
 from ..typing import Array
 from .curve import nearest, samples
+from .departure import departure, equal, index_within
 
 __all__ = ["PathSaddle", "SaddlePath", "limit_origin", "orbit", "saddle_to_saddle", "visited"]
 
 SETTLED = 1e-9  # gradient relative to that at zero, from which a segment has arrived
-NEW = 1e-7  # singular value of the new mode over the one it is heading for: by so little the orbit is missed
+LEFT = 1e-7  # singular values of the gradient, relative to that at zero, above this share let the path go on
 FITTED = 1e-12  # share of the cost at which a segment ends in any case: the fit is perfect, or its infimum not attained
-MOST_STEPS = 20_000  # of a segment
-TOGETHER = 1e-6  # relative difference of singular values of the gradient that escape together
+MOST_STEPS = 1_500  # of a segment; to a critical point it takes some hundred
+MOST_PAUSES = 4  # saddles that one orbit may pass at a distance
+NEAR = 1e-3  # relative distance of the end of a segment to the critical point that it is at
 ZERO = 1e-7  # singular values below this share of the largest are none
 
 
@@ -48,8 +50,13 @@ class PathSaddle:
     kind : str
         "saddle", "minimum", or "unbounded" where the cost falls on for ever and A is the last point reached.
     directions : int
-        Number of singular values of dC/dA that are equal to the largest: with more than one the path is one of a
-        family, of which the first singular pair of the decomposition is followed.
+        Number d of singular values of dC/dA that are equal to the largest. With d > 1 the path is one of a family, of
+        which one generic member is followed: d modes together at depth 2, where they grow alike, and one combination of
+        the d pairs at depth L >= 3, where the one that is ahead blows up first.
+    index : int
+        Number of negative eigenvalues of the Hessian of the loss at this point, balanced, of a network with one hidden
+        neuron more than its rank. At depth L >= 3 the escape along the new neuron is of order L and not counted: there
+        only what falls among the matrices of the same rank is, and goes first.
     """
 
     rank: int
@@ -58,6 +65,7 @@ class PathSaddle:
     escape_speed: float
     kind: str
     directions: int
+    index: int
 
     def __repr__(self) -> str:
         return (
@@ -171,8 +179,7 @@ def saddle_to_saddle(
     rtol = checks.positive(rtol, "rtol")
     saddles, segments = [visited(point, scale)], []
     while saddles[-1].kind == "saddle" and point.rank < most:
-        segment = orbit(point, scale, rtol)
-        after, settled = _arrival(point, segment)
+        segment, after, settled = _followed(point, scale, rtol)
         segments.append(segment)
         saddles.append(visited(after, scale, bounded=settled))
         if not settled or not after.objective < point.objective:
@@ -204,29 +211,26 @@ def limit_origin(
 
 def visited(point: Point, scale: float, bounded: bool = True) -> PathSaddle:
     """What the path meets at a point, by the gradient that is left there."""
-    s = np.linalg.svd(point.normal_gradient, compute_uv=False)
-    kind = "unbounded" if not bounded else "saddle" if s[0] > 100 * SETTLED * scale else "minimum"
-    speed = escape_speed(np.diag(s[:1]), point.problem.depth) if kind == "saddle" else 0.0
-    equal = int(np.sum(s > (1 - TOGETHER) * s[0])) if kind == "saddle" else 0
-    return PathSaddle(point.rank, point.objective, point.A, speed, kind, equal)
+    s, depth = np.linalg.svd(point.normal_gradient, compute_uv=False), point.problem.depth
+    if not bounded:
+        return PathSaddle(point.rank, point.objective, point.A, 0.0, "unbounded", 0, 0)
+    left = s[s > LEFT * scale]
+    index = index_within(point) + (len(left) if depth == 2 else 0)
+    if len(left) == 0:
+        return PathSaddle(point.rank, point.objective, point.A, 0.0, "minimum", 0, index)
+    speed = escape_speed(np.diag(s[:1]), depth)
+    return PathSaddle(point.rank, point.objective, point.A, speed, "saddle", equal(s), index)
 
 
-def orbit(point: Point, scale: float, rtol: float) -> Trajectory:
-    """The heteroclinic orbit along the top singular pair of the gradient, by the most accurate of the methods."""
+def orbit(point: Point, scale: float, rtol: float, pauses: int = 1) -> Trajectory:
+    """The heteroclinic orbit that leaves a saddle, to where it settles, or pauses for the n-th time."""
     cost, depth = point.problem.cost, point.problem.depth
-    U, s, Vt = np.linalg.svd(point.normal_gradient)
-    pair = np.outer(U[:, 0], Vt[0])
-    bend = float(np.sum(pair * cost.raw_hessian_vector(point.A, pair)))
-    heading = s[0] / bend if bend > 0 else 1.0
-    sizes = np.append(point.s, heading * NEW) ** (1 / depth)
-    left, right = np.column_stack([point.U, -U[:, 0]]), np.column_stack([point.V, Vt[0]])
-    middle = [np.diag(sizes)] * (depth - 2)
-    start = [sizes[:, None] * right.T, *middle, left * sizes]
-    small = SETTLED * scale * heading ** ((depth - 1) / depth)
-    until = Until(gradient_norm=small, cost=FITTED * point.objective)
+    start = departure(point)
+    small = SETTLED * scale * start.heading ** ((depth - 1) / depth)
+    until = Until(gradient_norm=small, cost=FITTED * point.objective, saddle=1 + pauses)
     return gradient_flow(
         cost,
-        start,
+        start.layers(depth),
         (0.0, math.inf),
         method="radau13",
         rtol=rtol,
@@ -236,13 +240,24 @@ def orbit(point: Point, scale: float, rtol: float) -> Trajectory:
     )
 
 
+def _followed(point: Point, scale: float, rtol: float) -> tuple[Trajectory, Point, bool]:
+    """The orbit from a saddle, the critical point at its end, and whether there is one."""
+    for pauses in range(1, MOST_PAUSES + 1):
+        segment = orbit(point, scale, rtol, pauses)
+        after, settled = _arrival(point, segment)
+        if settled or segment.status != "saddle":
+            break  # it has not merely passed by a saddle
+    return segment, after, settled
+
+
 def _arrival(point: Point, segment: Trajectory) -> tuple[Point, bool]:
     """The critical point at the end of a segment, and whether there is one."""
     U, s, Vt = np.linalg.svd(segment.end_to_end[-1], full_matrices=False)
     r = int(np.sum(s > ZERO * s[0]))
     last = Point(point.problem, U[:, :r], s[:r], Vt[:r].T)
-    if not segment.success:
-        return last, False
     after = newton(last)
-    near = np.linalg.norm(after.A - last.A) <= 1e-3 * np.linalg.norm(last.A)
-    return (after, True) if near else (last, False)
+    near = np.linalg.norm(after.A - last.A) <= NEAR * np.linalg.norm(last.A)
+    bend = float(np.sum(after.A * point.problem.cost.raw_hessian_vector(after.A, after.A)))
+    stands = abs(float(np.sum(after.A * after.G))) < NEAR * bend  # it would not grow by Newton's step
+    settled = near and stands and np.linalg.norm(after.gradient) <= SETTLED * after.size
+    return (after, True) if settled else (last, False)

@@ -115,8 +115,7 @@ class Point:
     def hessian(self, z: Array) -> Array:
         """Product of the Hessian on the manifold with a tangent vector, or with several, shape (..., size)."""
         M, B, C = self._parts(z)
-        D = (self.U @ M + B) @ self.V.T + self.U @ _transposed(C)
-        core, left, right = self._project(self.problem.cost.raw_hessian_vector(self.A, D))
+        core, left, right = self._project(self.problem.cost.raw_hessian_vector(self.A, self.matrix(z)))
         theta, omega = self._normal
         Mt = _transposed(M)
         core += 0.5 * (theta * (M + Mt) + omega * (M - Mt))
@@ -124,6 +123,14 @@ class Point:
         left += GC - self.U @ (self.U.T @ GC) + B * self.ratio
         right += GB - self.V @ (self.V.T @ GB) + C * self.ratio
         return self._pack(core, left, right)
+
+    @cached_property
+    def kernel(self) -> Array:
+        """What the balanced flow of this depth multiplies the gradient with, on (M, B, C)."""
+        depth, s = self.problem.depth, self.s
+        powers = s ** (2 * np.arange(depth)[:, None] / depth)
+        sides = np.tile(powers[-1], (sum(self.A.shape), 1))
+        return self._pack(powers[::-1].T @ powers, sides[: len(self.U)], sides[len(self.U) :])
 
     @cached_property
     def dense_hessian(self) -> Array:
@@ -172,6 +179,15 @@ class Point:
         G = self.G - self.U @ (self.U.T @ self.G)
         return G - (G @ self.V) @ self.V.T
 
+    def matrix(self, z: Array) -> Array:
+        """The matrix D = U M V^T + B V^T + U C^T of a tangent vector, or several."""
+        M, B, C = self._parts(z)
+        return np.asarray((self.U @ M + B) @ self.V.T + self.U @ _transposed(C))
+
+    def coordinates(self, Z: Array) -> Array:
+        """The tangent part of a matrix as (M, B, C)."""
+        return self._pack(*self._project(Z))
+
     def tangent(self, z: Array) -> Array:
         """The part of (M, B, C) that is a tangent vector."""
         M, B, C = self._parts(z)
@@ -212,7 +228,7 @@ class Point:
         r, m, lead = self.rank, len(self.U), z.shape[:-1]
         k = r * (r + m)
         parts = z[..., : r * r], z[..., r * r : k], z[..., k:]
-        M, B, C = (part.reshape(*lead, rows, r) for part, rows in zip(parts, (r, m, -1), strict=True))
+        M, B, C = (part.reshape(*lead, rows, r) for part, rows in zip(parts, (r, m, len(self.V)), strict=True))
         return M, B, C
 
 
