@@ -131,6 +131,8 @@ def slowest(trajectory: Trajectory, t: float) -> float:
         layers = trajectory.continued(times)
         size = sum(np.sum(W**2, axis=(-2, -1)) for W in layers)
         objective = cost.value(finite_product(layers)) + 0.5 * weight_decay * size
-        best = int(np.argmin(critical.gradient_norm(cost, layers, weight_decay) ** 2 / objective))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            rate = critical.gradient_norm(cost, layers, weight_decay) ** 2 / objective
+        best = int(np.argmin(np.where(np.isnan(rate), np.inf, rate)))  # NaN where the objective is 0
         t, lower, upper = times[best], times[max(best - 1, 0)], times[min(best + 1, len(times) - 1)]
     return float(t)

@@ -4,7 +4,8 @@ For each problem the limit path alpha -> 0 is computed, and runs from one start 
 the saddles that the run visits are those of the path: the same ranks, and the same costs. Where no alpha is small
 enough, two numbers of the path say whether float64 can decide at all: how well the fastest mode has outgrown the second
 when it leaves a saddle, alpha^(1 - s_2/s_1), and how far the next mode grows while an orbit is under way, relative
-to what it has to grow. A run that differs although both are small is a candidate for a counterexample.
+to what it has to grow. A run that differs although both are small is a candidate for a counterexample. What is not
+decided is reported with the alpha that would make both small, and everything but agreement with the problem itself.
 """
 
 from __future__ import annotations
@@ -28,14 +29,17 @@ from . import Outcome
 
 TITLE = "random problems against the saddle-to-saddle conjecture: does the flow follow the limit path?"
 
-COLUMNS = ("depth", "cost", "problems", "agree", "undecided", "differ", "largest cost error", "distance")
+NAMES = ("agree", "undecided", "differ")
+COLUMNS = ("depth", "cost", "problems", *NAMES, "largest cost error", "distance")
 ALPHAS = {
     2: (1e-5, 1e-12, 1e-40, 1e-140),
-    3: (1e-3, 1e-4, 1e-5),
-    4: (1e-2, 3e-3, 1e-3),
-    5: (3e-2, 1e-2, 3e-3),
+    3: (1e-3, 1e-4, 1e-5, 1e-6),
+    4: (1e-2, 3e-3, 1e-3, 1e-4),
+    5: (3e-2, 1e-2, 3e-3, 1e-3, 3e-4),
 }
+MOST_STEPS = 20_000
 SAME = 1e-3  # relative error of a plateau's cost
+RESOLUTION = 1e-7  # share of the whole drop of the cost to which plateaus are told apart: runs end there
 ALIGNED, CROWDED = 0.03, 0.1  # beyond these the start is too large to tell
 ARRIVED = 1e-2  # of the length of an orbit
 
@@ -56,12 +60,13 @@ class Verdict:
     """What the smallest alpha that was needed, or could be had, showed."""
 
     problem: Problem
-    verdict: str  # "agree", "undecided", "differ"
+    verdict: str  # one of NAMES
     alpha: float
     error: float  # of the cost of a plateau, relative; inf where a rank is missing
-    distance: float
+    distance: float  # of the run to the path, relative to the last A
     aligned: float
     crowded: float
+    wanted: float  # log10 of the alpha that would make both small
 
 
 def options(parser: argparse.ArgumentParser) -> None:
@@ -99,7 +104,7 @@ def run(options: argparse.Namespace) -> Outcome:
             if (found := [v for v in verdicts if (v.problem.depth, v.problem.kind) == (depth, kind)])
         ],
         notes=[
-            "agree: at some alpha every saddle of the path is visited at its rank, its cost within 1e-3. undecided: "
+            "agree: at some alpha every saddle of the path has a plateau of its rank, its cost within 1e-3. undecided: "
             "the smallest alpha of the list leaves the modes unseparated, by one of the two numbers. differ: neither.",
             "largest cost error, distance: over the problems that agree, of plateaus (relative), and of A(t) to the "
             "path (median, over the norm of the last A).",
@@ -111,8 +116,8 @@ def run(options: argparse.Namespace) -> Outcome:
                 {
                     "seed": v.problem.seed, "depth": v.problem.depth, "cost": v.problem.kind, "verdict": v.verdict,
                     "alpha": v.alpha, "cost_error": v.error, "distance": v.distance, "aligned": v.aligned,
-                    "crowded": v.crowded,
-                }
+                    "crowded": v.crowded, "wanted": v.wanted,
+                } | ({} if v.verdict == "agree" else {"problem": _recorded(v.problem)})
                 for v in verdicts
             ],
         },
@@ -162,7 +167,7 @@ def _judge(problem: Problem) -> Verdict:
     verdict = None
     for alpha in ALPHAS[depth]:
         start = [alpha * W for W in problem.start]
-        run = gradient_flow(cost, start, (0.0, math.inf), until=until, max_steps=100_000)
+        run = gradient_flow(cost, start, (0.0, math.inf), until=until, max_steps=MOST_STEPS)
         error = _error(path, run)
         room = -math.log(alpha) if depth == 2 else (alpha ** (2 - depth) - 1) / (depth - 2)
         aligned = max((alpha ** (1 - ratio) for ratio in ratios), default=0.0)
@@ -171,16 +176,31 @@ def _judge(problem: Problem) -> Verdict:
         )
         told = aligned <= ALIGNED and crowded <= CROWDED
         name = "agree" if error <= SAME else "differ" if told and run.success else "undecided"
-        verdict = Verdict(problem, name, alpha, error, path.distance(run) / size, aligned, crowded)
+        verdict = Verdict(
+            problem, name, alpha, error, path.distance(run) / size, aligned, crowded,
+            _wanted(math.log10(alpha), depth, aligned, crowded),
+        )  # fmt: skip
         if name == "agree":
             break
     assert verdict is not None
     return verdict
 
 
+def _wanted(exponent: float, depth: int, aligned: float, crowded: float) -> float:
+    """Exponent of 10 of the alpha at which both numbers are small, from what they are at another one."""
+    stretch = max(1.0, math.log(ALIGNED) / math.log(aligned) if 0.0 < aligned < 1.0 else 1.0)
+    slower = max(1.0, crowded / CROWDED)
+    if depth == 2:
+        return exponent * max(stretch, slower)
+    return min(exponent * stretch, exponent - math.log10(slower) / (depth - 2))
+
+
 def _error(path: SaddlePath, run: Trajectory) -> float:
     """Largest relative error of the cost of a plateau, infinite where the run has none of that rank."""
-    visited = find_saddles(run)
+    try:
+        visited = find_saddles(run, resolution=RESOLUTION)
+    except RuntimeError:  # a run that broke off cannot be looked at between its saved times
+        return math.inf
     errors = [
         min((abs(v.cost / saddle.cost - 1) for v in visited if v.rank == saddle.rank), default=math.inf)
         for saddle in path.saddles
@@ -213,7 +233,7 @@ def _next_rate(G: Array, A: Array, rank: int) -> float:
 
 def _row(depth: int, kind: str, found: list[Verdict]) -> dict[str, Any]:
     agreed = [v for v in found if v.verdict == "agree"]
-    counts = [sum(v.verdict == name for v in found) for name in ("agree", "undecided", "differ")]
+    counts = [sum(v.verdict == name for v in found) for name in NAMES]
     values = (
         depth, kind, len(found), *counts,
         max((v.error for v in agreed), default=None),
@@ -222,11 +242,21 @@ def _row(depth: int, kind: str, found: list[Verdict]) -> dict[str, Any]:
     return dict(zip(COLUMNS, values, strict=True))
 
 
+def _recorded(problem: Problem) -> dict[str, Any]:
+    """The cost, as its class and the arrays of its constructor, and the start for alpha = 1, as lists."""
+    cost = problem.cost
+    return {
+        "class": type(cost).__name__,
+        "arguments": {name: getattr(cost, name).tolist() for name in cost.arguments},
+        "start": [W.tolist() for W in problem.start],
+    }
+
+
 def _described(v: Verdict) -> str:
     return (
         f"{v.verdict}: seed {v.problem.seed}, depth {v.problem.depth}, {v.problem.kind}, alpha {v.alpha:g}: cost error "
         f"{v.error:.2g}, distance {v.distance:.2g}; alpha^(1 - s_2/s_1) = {v.aligned:.2g}, growth of the next mode "
-        f"{v.crowded:.2g} of what it needs"
+        f"{v.crowded:.2g} of what it needs; alpha = 1e{v.wanted:.0f} would tell"
     )
 
 
@@ -236,7 +266,7 @@ def _figure(verdicts: list[Verdict]) -> Any:
 
     from .. import plotting
 
-    marks = {"agree": "o", "undecided": "x", "differ": "D"}
+    marks = dict(zip(NAMES, "oxD", strict=True))
     with mpl.rc_context(plotting.STYLE):
         figure, ax = plt.subplots(figsize=(5.5, 4.0), layout="constrained")
         for v in verdicts:

@@ -64,7 +64,9 @@ def departure(point: Point, size: float | None = None) -> Departure:
     """The fastest way from a saddle, at a size x that leaves no error, or at a given one."""
     depth, (U, s, Vt) = point.problem.depth, np.linalg.svd(point.normal_gradient)
     inside = within(point)
-    if inside is not None and (depth > 2 or inside[0] > (1 + TOGETHER) * s[0]):  # exponential, and the faster one
+    if inside is not None and (
+        depth > 2 or inside[0] > (1 + TOGETHER) * s[0]
+    ):  # exponential, and the faster one
         return _along(point, inside[1])
     a = family(s, depth)
     P, Q = -U[:, : len(a)] @ a, Vt[: len(a)].T @ a
@@ -164,7 +166,9 @@ def _gives_way(point: Point, pair: Array, rate: float) -> Array:
         return force
     basis, T = _lanczos(lambda z: root * point.hessian(root * z), force / size)
     values, vectors = np.linalg.eigh(T)
-    return np.asarray(-root * (size * (vectors * response(values, rate, point.problem.depth)) @ vectors[0] @ basis))
+    return np.asarray(
+        -root * (size * (vectors * response(values, rate, point.problem.depth)) @ vectors[0] @ basis)
+    )
 
 
 def response(values: Array, rate: float, depth: int) -> Array:

@@ -37,6 +37,7 @@ CONVERGED = 1e-15  # gradient, relative to what cancels in it
 LANCZOS = 1e-6  # tolerance of the least eigenvalue, relative to a bound of all
 ARMIJO = 1e-4
 LEVEL = 1e-12  # curvature relative to that of the cost up to which a direction is flat: some costs do not feel all of A
+TRUSTED = 1e-6  # the same, up to which Newton's step may owe its length to rounding in a flat direction
 EPS = np.finfo(float).eps
 
 
@@ -228,7 +229,9 @@ class Point:
         r, m, lead = self.rank, len(self.U), z.shape[:-1]
         k = r * (r + m)
         parts = z[..., : r * r], z[..., r * r : k], z[..., k:]
-        M, B, C = (part.reshape(*lead, rows, r) for part, rows in zip(parts, (r, m, len(self.V)), strict=True))
+        M, B, C = (
+            part.reshape(*lead, rows, r) for part, rows in zip(parts, (r, m, len(self.V)), strict=True)
+        )
         return M, B, C
 
 
@@ -267,7 +270,7 @@ def _direction(point: Point, tolerance: float) -> Array:
     if len(point.gradient) > DENSE:
         return _conjugate_gradients(point, tolerance)
     H, g = point.dense_hessian, point.gradient
-    if (z := _solved(H, -g)) is not None and z @ H @ z > LEVEL * point.curvature * (z @ z):
+    if (z := _solved(H, -g)) is not None and z @ H @ z > TRUSTED * point.curvature * (z @ z):
         return z
     values, vectors = np.linalg.eigh(H)
     felt = np.abs(values) > LEVEL * point.curvature
