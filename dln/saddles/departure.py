@@ -7,22 +7,22 @@ vectors P on the left and Q on the right (one column each, unless more modes lea
     A(x) = A_k + x \Delta + x\,(P + x P_1)(Q + x Q_1)^T + O(x^2), \qquad
     \dot x = L s\,x^{2 - 2/L}\,(1 + O(x)) .
 
-*The modes that are there* give way. Let H be the Hessian of C on the matrices of rank k, and K the kernel of the balanced
-flow there, :math:`K_{ij} = \sum_l a_i^{2(L-l)/L} a_j^{2(l-1)/L}`. The displacement :math:`y = x \Delta` obeys
+*The modes that are there* give way. Let H be the Hessian of C on the matrices of rank k, and K the kernel of the
+balanced flow there, :math:`K_{ij} = \sum_l a_i^{2(L-l)/L} a_j^{2(l-1)/L}`. The displacement :math:`y = x \Delta` obeys
 :math:`\dot y = -K \circ (H y + x\,C''[P Q^T])` while x grows at the rate :math:`\rho = L s\,x^{1 - 2/L}`, so that
 
 .. math::
     \Delta = -K^{1/2}\,\phi(K^{1/2} H K^{1/2})\,K^{1/2}\,C''[P Q^T], \qquad
     \phi(\mu) = \int_0^\infty e^{-\mu \tau}\,\frac{x(t - \tau)}{x(t)}\,d\tau ,
 
-which is :math:`1/(\mu + \rho)` for L = 2, and :math:`1/\mu` for L >= 3 where x is small enough; flat directions included.
+which is :math:`1/(\mu + \rho)` for L = 2, and close to :math:`1/\mu` for L >= 3 where x is small, but for flat modes.
 
 *The new mode* turns in the time :math:`d\tau = x^{1 - 2/L} dt` by :math:`P' = -G Q - s P,\; Q' = -G^T P - s Q`. With
 :math:`Z = C''[P Q^T + \Delta]` the gradient is G + x Z, and x grows like :math:`e^{L s \tau}`, so that
 
 .. math:: (L + 1) s P_1 + G Q_1 = - Z Q, \qquad (L + 1) s Q_1 + G^T P_1 = - Z^T P .
 
-The size x at which an orbit starts is that from which on the remainder, of order x^2 relative to the orbit, is rounding.
+What is left out is of order x^2 (x^(1 + 2/L) in directions that are flat), and an orbit starts where that is rounding.
 """
 
 from __future__ import annotations
@@ -47,11 +47,15 @@ KRYLOV, EXHAUSTED = 300, 1e-14  # most dimensions of a Krylov space, and what en
 
 @dataclass(frozen=True)
 class Departure:
-    """A point on the orbit that leaves a saddle: singular vectors and values of A, and where a new mode is heading."""
+    """A point on the orbit that leaves a saddle.
+
+    Singular vectors and values of A; how strongly the gradient pulls, and how far a new mode is heading.
+    """
 
     U: Array
     s: Array
     V: Array
+    pull: float
     heading: float
 
     def layers(self, depth: int) -> list[Array]:
@@ -67,7 +71,7 @@ def departure(point: Point, size: float | None = None) -> Departure:
     if inside is not None and (
         depth > 2 or inside[0] > (1 + TOGETHER) * s[0]
     ):  # exponential, and the faster one
-        return _along(point, inside[1])
+        return _along(point, inside[1], float(s[0]))
     a = family(s, depth)
     P, Q = -U[:, : len(a)] @ a, Vt[: len(a)].T @ a
     goal = heading(point, P @ Q.T)
@@ -82,14 +86,14 @@ def departure(point: Point, size: float | None = None) -> Departure:
     right, S = np.linalg.qr(_beside(there.V, Q + x * Q_1))
     turn, new, back = np.linalg.svd(R @ S.T)
     U, V = np.hstack([there.U, left @ turn]), np.hstack([there.V, right @ back.T])
-    return Departure(U, np.append(there.s, x * new), V, goal)
+    return Departure(U, np.append(there.s, x * new), V, float(s[0]), goal)
 
 
-def _along(point: Point, tangent: Array) -> Departure:
+def _along(point: Point, tangent: Array, pull: float) -> Departure:
     """A matrix of the same rank on the way from a saddle among those, by its linear part."""
     x = math.sqrt(EPS) * point.s[-1] / float(np.linalg.norm(tangent))
     there = point.moved(x * tangent)
-    return Departure(there.U, there.s, there.V, float(point.s[-1]))
+    return Departure(there.U, there.s, there.V, pull, float(point.s[-1]))
 
 
 def _relative(point: Point, terms: tuple[Array, ...]) -> float:

@@ -26,7 +26,8 @@ from .departure import departure, equal, index_within
 
 __all__ = ["PathSaddle", "SaddlePath", "limit_origin", "orbit", "saddle_to_saddle", "visited"]
 
-SETTLED = 1e-9  # gradient relative to that at zero, from which a segment has arrived
+SETTLED = 1e-9  # gradient relative to that at its start, from which a segment has arrived,
+ROUNDING = 1e-13  # but not less than this share of that at zero
 LEFT = 1e-7  # singular values of the gradient, relative to that at zero, above this share let the path go on
 FITTED = 1e-12  # share of the cost at which a segment ends in any case: the fit is perfect, or its infimum not attained
 MOST_STEPS = 1_500  # of a segment; to a critical point it takes some hundred
@@ -211,7 +212,8 @@ def limit_origin(
 
 def visited(point: Point, scale: float, bounded: bool = True) -> PathSaddle:
     """What the path meets at a point, by the gradient that is left there."""
-    s, depth = np.linalg.svd(point.normal_gradient, compute_uv=False), point.problem.depth
+    s = np.asarray(np.linalg.svd(point.normal_gradient, compute_uv=False), dtype=np.float64)
+    depth = point.problem.depth
     if not bounded:
         return PathSaddle(point.rank, point.objective, point.A, 0.0, "unbounded", 0, 0)
     left = s[s > LEFT * scale]
@@ -226,7 +228,7 @@ def orbit(point: Point, scale: float, rtol: float, pauses: int = 1) -> Trajector
     """The heteroclinic orbit that leaves a saddle, to where it settles, or pauses for the n-th time."""
     cost, depth = point.problem.cost, point.problem.depth
     start = departure(point)
-    small = SETTLED * scale * start.heading ** ((depth - 1) / depth)
+    small = max(SETTLED * start.pull, ROUNDING * scale) * start.heading ** ((depth - 1) / depth)
     until = Until(gradient_norm=small, cost=FITTED * point.objective, saddle=1 + pauses)
     return gradient_flow(
         cost,
