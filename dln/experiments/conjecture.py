@@ -160,8 +160,7 @@ KINDS: dict[str, Callable[[Array, np.random.Generator], Cost]] = {
 def _judge(problem: Problem) -> Verdict:
     cost, depth = problem.cost, problem.depth
     path = saddle_to_saddle(cost, depth)
-    scale = float(np.linalg.norm(cost.gradient(path.saddles[0].end_to_end), 2))
-    until = Until(cost=1e-7 * path.saddles[0].cost, gradient_norm=1e-6 * scale)
+    until = _until(cost, path)
     ratios, growths = _separations(path)
     size = float(np.linalg.norm(path.saddles[-1].end_to_end))
     verdict = None
@@ -184,6 +183,12 @@ def _judge(problem: Problem) -> Verdict:
             break
     assert verdict is not None
     return verdict
+
+
+def _until(cost: Cost, path: SaddlePath) -> Until:
+    """When a run has told all: by the size of the problem."""
+    scale = float(np.linalg.norm(cost.gradient(path.saddles[0].end_to_end), 2))
+    return Until(cost=RESOLUTION * path.saddles[0].cost, gradient_norm=1e-6 * scale)
 
 
 def _wanted(exponent: float, depth: int, aligned: float, crowded: float) -> float:
