@@ -10,7 +10,7 @@ import numpy as np
 
 from . import checks, schatten
 from .landscape import Bifurcation
-from .saddles import Saddle, find_saddles
+from .saddles import Saddle, SaddlePath, find_saddles
 from .trajectory import Trajectory
 from .typing import Array
 
@@ -19,6 +19,7 @@ __all__ = [
     "plot_by_batch_size",
     "plot_by_rank",
     "plot_cost",
+    "plot_plane",
     "plot_prox",
     "plot_rank_map",
     "plot_rates",
@@ -77,6 +78,50 @@ def plot_cost(
     ax.set(xlabel="time t", ylabel="cost")
     ax.legend(frameon=False, fontsize="small")
     return ax
+
+
+def plot_plane(trajectory: Trajectory, path: SaddlePath, ax: Any = None) -> Any:
+    """A(t) and the limit path, projected on the plane through the first three saddles of the path; returns the axes.
+
+    The horizontal axis points from the first to the second, the vertical one towards the third; where there are fewer,
+    to where A(t) goes beside the first axis.
+    """
+    ax = _axes(ax)
+    saddles = [saddle.end_to_end for saddle in path.saddles]
+    start, run = saddles[0], trajectory.end_to_end
+    x = _unit(saddles[1] - start if len(saddles) > 1 else run[-1] - start)
+    aside = run - start - np.tensordot(run - start, x, 2)[:, None, None] * x
+    third = saddles[2] - start if len(saddles) > 2 else aside[np.argmax(np.linalg.norm(aside, axis=(1, 2)))]
+    y = _unit(third - np.sum(third * x) * x)
+
+    def seen(A: Array) -> tuple[Array, Array]:
+        return np.tensordot(A - start, x, 2), np.tensordot(A - start, y, 2)
+
+    for k, segment in enumerate(path.segments):
+        ax.plot(*seen(segment.end_to_end), color=colour(k), lw=5, alpha=0.4, solid_capstyle="butt")
+    ax.plot(*seen(run), color="black", lw=1.1)
+    places = np.transpose(seen(np.array(saddles)))
+    ax.plot(*places.T, "o", color="black", ms=5)
+    for i, place in enumerate(places):
+        near = np.linalg.norm(places - place, axis=1) <= 0.02 * np.ptp(places, axis=0).max()
+        if np.argmax(near) < i:
+            continue  # named with the first of those that are seen at one place
+        ranks = ", ".join(str(path.saddles[k].rank) for k in np.flatnonzero(near))
+        offset = (6, 4) if i else (4, -13)
+        ax.annotate(f"rank {ranks}", place, xytext=offset, textcoords="offset points", fontsize="small")
+    ax.plot([], [], color="black", lw=1.1, label="run")
+    ax.plot([], [], color="0.5", lw=5, alpha=0.5, label="limit path")
+    ax.margins(0.12)
+    ax.set_aspect("equal", adjustable="datalim")
+    ax.set(xlabel=r"along $A_1$", ylabel=r"orthogonal, towards $A_2$")
+    ax.legend(frameon=False, fontsize="small")
+    return ax
+
+
+def _unit(D: Array) -> Array:
+    """A matrix of Frobenius norm one along another, or zero."""
+    size = float(np.linalg.norm(D))
+    return D / size if size > 0 else D
 
 
 def plot_bifurcation(diagram: Bifurcation, ax: Any = None, *, quantity: str = "norm") -> Any:

@@ -39,7 +39,7 @@ def weighted(A, w):
 def critical_point(cost, depth, rank):
     point, _, scale = module.limit_origin(cost, depth, None, None)
     while point.rank < rank:
-        _, point, settled = module._followed(point, scale, 1e-9)
+        _, point, settled = module._followed(point, scale, 1e-9, "radau13", 1500)
         assert settled
     return point
 
@@ -65,7 +65,7 @@ def test_the_expansion_errs_by_the_square_of_its_size(depth, rank):
         cost, first.layers(depth), (0.0, np.inf), method="radau13", rtol=1e-12, until=dln.Until(rank=rank + 1)
     )
     for size in sizes:
-        start = departure(point, size * first.heading)
+        start = departure(point, size=size * first.heading)
         there = where(orbit, rank, start.s[-1])
         errors.append(np.linalg.norm(there - (start.U * start.s) @ start.V.T))
     assert slope(sizes, errors) > (2.9 if rank == 0 else 1.75)  # 2 from the saddle on, 3 from zero
@@ -81,7 +81,7 @@ def test_orbits_do_not_depend_on_the_size_they_start_at(depth):
     first = departure(point)
     runs = [
         dln.gradient_flow(
-            cost, departure(point, size).layers(depth), (0.0, np.inf), method="radau13", rtol=1e-11,
+            cost, departure(point, size=size).layers(depth), (0.0, np.inf), method="radau13", rtol=1e-11,
             until=dln.Until(rank=2),
         )
         for size in (first.s[-1], first.s[-1] / 2)
@@ -187,7 +187,7 @@ def test_a_cost_whose_infimum_is_not_attained_ends_unbounded():
         assert (last.kind, last.rank, last.directions, last.index) == ("unbounded", 1, 0, 0)
         assert last.cost < 1e-5
         assert np.abs(last.end_to_end[1, 1]) > 100
-        assert sum(segment.n_steps for segment in path.segments) <= 2 * module.MOST_STEPS
+        assert sum(segment.n_steps for segment in path.segments) <= 3000
     path = dln.saddle_to_saddle(cost, 2)  # both modes leave together, and fit it at rank two
     assert [(saddle.rank, saddle.kind) for saddle in path.saddles] == [(0, "saddle"), (2, "minimum")]
 

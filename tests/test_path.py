@@ -11,7 +11,7 @@ from scipy.integrate import quad
 from scipy.optimize import brentq
 
 import dln
-from dln import network
+from dln import network, plotting
 from dln.saddles.curve import nearest
 
 
@@ -256,6 +256,31 @@ COST = dln.costs.FullyObserved(np.eye(2))
 def test_bad_input_is_refused_by_name(call, name):
     with pytest.raises((ValueError, TypeError), match=rf"^`{name}` must .*\. [A-Z]"):
         call()
+
+
+def test_the_plane_through_the_saddles():
+    """Full observation: the path goes along both axes, then straight out of the plane; the run stays close to it."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    rng = np.random.default_rng(9)
+    cost = dln.costs.FullyObserved(target(4, (3.0, 2.0, 1.0), rng))
+    path = dln.saddle_to_saddle(cost, 3)
+    run = dln.gradient_flow(
+        cost, small_start((4, 6, 6, 4), 1e-5, rng), (0.0, np.inf), until=dln.Until(cost=1e-8)
+    )
+    ax = plotting.plot_plane(run, path)
+    one, two, three, seen, saddles = (np.transpose(line.get_data()) for line in ax.lines[:5])
+    assert np.allclose(saddles, [[0, 0], [3, 0], [3, 2], [3, 2]], atol=1e-9)
+    assert np.allclose(one[:, 1], 0, atol=1e-9)
+    assert np.allclose(two[:, 0], 3, atol=1e-9)
+    assert np.allclose(three, [3, 2], atol=1e-9)
+    assert [text.get_text() for text in ax.texts] == ["rank 0", "rank 1", "rank 2, 3"]
+    steps = np.abs(seen - [[3, 0]])
+    assert np.minimum(*steps.T).max() < 0.1  # on one of the axes
+    short = dln.saddle_to_saddle(cost, 3, max_rank=0)  # no plane of its own: that of the run
+    line = np.transpose(plotting.plot_plane(run, short).lines[0].get_data())
+    assert np.isclose(np.linalg.norm(line[-1]), np.linalg.norm(cost.target), rtol=1e-3)
 
 
 @pytest.mark.parametrize(("depth", "observed"), [(2, 1440), (3, 2160)])

@@ -64,8 +64,8 @@ class Departure:
         return [u[:, None] * self.V.T, *[np.diag(u)] * (depth - 2), self.U * u]
 
 
-def departure(point: Point, size: float | None = None) -> Departure:
-    """The fastest way from a saddle, at a size x that leaves no error, or at a given one."""
+def departure(point: Point, remainder: float = EPS, size: float | None = None) -> Departure:
+    """The fastest way from a saddle, where the expansion has a given remainder, or a new mode a given size."""
     depth, (U, s, Vt) = point.problem.depth, np.linalg.svd(point.normal_gradient)
     inside = within(point)
     if inside is not None and (
@@ -75,7 +75,7 @@ def departure(point: Point, size: float | None = None) -> Departure:
     a = family(s, depth)
     P, Q = -U[:, : len(a)] @ a, Vt[: len(a)].T @ a
     goal = heading(point, P @ Q.T)
-    x = size or goal * math.sqrt(EPS)
+    x = size or goal * math.sqrt(remainder)
     terms = _terms(point, P, Q, (U, s, Vt), x)
     if size is None:
         x /= 1 + goal * _relative(point, terms)

@@ -22,7 +22,7 @@ from ..schatten.fixed_rank import Penalised, Point, newton
 from ..trajectory import Trajectory
 from ..typing import Array
 from .curve import nearest, samples
-from .departure import departure, equal, index_within
+from .departure import EPS, departure, equal, index_within
 
 __all__ = ["PathSaddle", "SaddlePath", "limit_origin", "orbit", "saddle_to_saddle", "visited"]
 
@@ -30,7 +30,7 @@ SETTLED = 1e-9  # gradient relative to that at its start, from which a segment h
 ROUNDING = 1e-13  # but not less than this share of that at zero
 LEFT = 1e-7  # singular values of the gradient, relative to that at zero, above this share let the path go on
 FITTED = 1e-12  # share of the cost at which a segment ends in any case: the fit is perfect, or its infimum not attained
-MOST_STEPS = 1_500  # of a segment; to a critical point it takes some hundred
+REMAINDER = 1e-7  # of the expansion at the start of a segment, relative to the tolerance; rounding at most
 MOST_PAUSES = 4  # saddles that one orbit may pass at a distance
 NEAR = 1e-3  # relative distance of the end of a segment to the critical point that it is at
 ZERO = 1e-7  # singular values below this share of the largest are none
@@ -135,6 +135,8 @@ def saddle_to_saddle(
     shape: tuple[int, int] | None = None,
     max_rank: int | None = None,
     rtol: float = 1e-9,
+    method: str = "radau13",
+    max_steps: int = 1_500,
 ) -> SaddlePath:
     r"""The path of the gradient flow in the limit of small starts, alpha -> 0: its saddles and the orbits between them.
 
@@ -150,9 +152,10 @@ def saddle_to_saddle(
     shape : pair of int, optional
         (n_L, n_0), where the cost does not know it.
     max_rank : int, optional
-        Rank at which to stop; min(n_0, n_L) by default.
-    rtol : float
-        Tolerance of the integrator.
+        Rank from which on to stop; min(n_0, n_L) by default.
+    rtol, method, max_steps
+        Tolerance, integrator and most steps of a segment, as for `dln.gradient_flow`. A segment that does not arrive
+        within these steps is "unbounded"; explicit methods need more of them.
 
     Returns
     -------
@@ -180,7 +183,7 @@ def saddle_to_saddle(
     rtol = checks.positive(rtol, "rtol")
     saddles, segments = [visited(point, scale)], []
     while saddles[-1].kind == "saddle" and point.rank < most:
-        segment, after, settled = _followed(point, scale, rtol)
+        segment, after, settled = _followed(point, scale, rtol, method, max_steps)
         segments.append(segment)
         saddles.append(visited(after, scale, bounded=settled))
         if not settled or not after.objective < point.objective:
@@ -224,28 +227,37 @@ def visited(point: Point, scale: float, bounded: bool = True) -> PathSaddle:
     return PathSaddle(point.rank, point.objective, point.A, speed, "saddle", equal(s), index)
 
 
-def orbit(point: Point, scale: float, rtol: float, pauses: int = 1) -> Trajectory:
+def orbit(
+    point: Point,
+    scale: float,
+    rtol: float,
+    method: str = "radau13",
+    max_steps: int = 1_500,
+    pauses: int = 1,
+) -> Trajectory:
     """The heteroclinic orbit that leaves a saddle, to where it settles, or pauses for the n-th time."""
     cost, depth = point.problem.cost, point.problem.depth
-    start = departure(point)
+    start = departure(point, max(EPS, REMAINDER * rtol))
     small = max(SETTLED * start.pull, ROUNDING * scale) * start.heading ** ((depth - 1) / depth)
     until = Until(gradient_norm=small, cost=FITTED * point.objective, saddle=1 + pauses)
     return gradient_flow(
         cost,
         start.layers(depth),
         (0.0, math.inf),
-        method="radau13",
+        method=method,
         rtol=rtol,
         until=until,
-        max_steps=MOST_STEPS,
+        max_steps=max_steps,
         keep_weights=True,
     )
 
 
-def _followed(point: Point, scale: float, rtol: float) -> tuple[Trajectory, Point, bool]:
+def _followed(
+    point: Point, scale: float, rtol: float, method: str, max_steps: int
+) -> tuple[Trajectory, Point, bool]:
     """The orbit from a saddle, the critical point at its end, and whether there is one."""
     for pauses in range(1, MOST_PAUSES + 1):
-        segment = orbit(point, scale, rtol, pauses)
+        segment = orbit(point, scale, rtol, method, max_steps, pauses)
         after, settled = _arrival(point, segment)
         if settled or segment.status != "saddle":
             break  # it has not merely passed by a saddle
