@@ -36,7 +36,7 @@ def module_of(name):
 @pytest.mark.parametrize("seed", [0, 20260])
 def test_verified(name, seed):
     (verdict,) = theorems.verify(name, rng=seed)
-    assert verdict.status == "verified", verdict
+    assert verdict.status == ("supported" if module_of(name).STATEMENT.conjecture else "verified"), verdict
     assert verdict.symbolic.passed
     assert verdict.symbolic.worst == 0
     assert verdict.numeric.passed
