@@ -35,7 +35,10 @@ if TYPE_CHECKING:
     from .saddles import Saddle as Saddle
     from .saddles import SaddlePath as SaddlePath
     from .saddles import blow_up_time as blow_up_time
+    from .saddles import escape_direction as escape_direction
+    from .saddles import escape_rates as escape_rates
     from .saddles import escape_time as escape_time
+    from .saddles import escape_times as escape_times
     from .saddles import find_saddles as find_saddles
     from .saddles import greedy_low_rank as greedy_low_rank
     from .saddles import saddle_to_saddle as saddle_to_saddle
@@ -68,7 +71,10 @@ _HOME = {
     "Saddle": "saddles",
     "SaddlePath": "saddles",
     "blow_up_time": "saddles",
+    "escape_direction": "saddles",
+    "escape_rates": "saddles",
     "escape_time": "saddles",
+    "escape_times": "saddles",
     "find_saddles": "saddles",
     "greedy_low_rank": "saddles",
     "saddle_to_saddle": "saddles",

@@ -19,7 +19,7 @@ import numpy as np
 from . import checks
 from .costs import Cost
 from .network import end_to_end, layer_gradients, tangent_kernel
-from .typing import Array
+from .typing import Array, ArrayLike
 
 __all__ = [
     "ActiveModes",
@@ -28,6 +28,7 @@ __all__ = [
     "gradient_norm",
     "is_minimum",
     "simplified",
+    "singular_modes",
     "slow_points",
 ]
 
@@ -110,7 +111,7 @@ def _ratio(a: float, b: float) -> float:
     return float(a / b) if b > 0 else np.inf
 
 
-def escape_speed(gradient: Array, depth: int, modes: Sequence[int] = (0,)) -> float:
+def escape_speed(gradient: ArrayLike, depth: int, modes: Sequence[int] = (0,)) -> float:
     r"""Speed s of the escape along a set of singular modes of the gradient: :math:`\dot c = s\,c^{L-1}`.
 
     The layers grow as :math:`\theta(t) = c(t)\,e` along a unit direction e in which every layer is diagonal in the
@@ -151,21 +152,27 @@ def escape_speed(gradient: Array, depth: int, modes: Sequence[int] = (0,)) -> fl
     >>> round(escape_speed(np.diag([3.0, 1.0]), depth=4), 12)
     0.75
     """
+    G, depth, chosen = singular_modes(gradient, depth, modes)
+    s = np.linalg.svd(G, compute_uv=False)[chosen]
+    if depth == 2 or s.min() == 0.0:
+        return float(s.min())
+    least = s.min()  # as a unit, for gradients of any size
+    return float(least * (depth * np.sum((s / least) ** (-2 / (depth - 2)))) ** (-(depth - 2) / 2))
+
+
+def singular_modes(gradient: ArrayLike, depth: int, modes: Sequence[int]) -> tuple[Array, int, list[int]]:
+    """Gradient, depth >= 2 and a set of singular modes of the gradient, checked; the modes in order."""
     G = checks.array(gradient, "gradient", ndim=2)
     depth = checks.integer(depth, "depth", least=2, most=checks.MOST)
     if not isinstance(modes, (Sequence, np.ndarray)) or isinstance(modes, (str, bytes)):
         raise TypeError(f"`modes` must be a sequence of integers, got {modes!r}. For example (0,).")
     chosen = sorted({checks.integer(mode, "modes", least=0) for mode in modes})
-    s = np.linalg.svd(G, compute_uv=False)
-    if not chosen or chosen[-1] >= len(s):
+    if not chosen or chosen[-1] >= min(G.shape):
         raise ValueError(
-            f"`modes` must be among 0 .. {len(s) - 1}, got {tuple(modes)}. Choose singular modes of the gradient."
+            f"`modes` must be among 0 .. {min(G.shape) - 1}, got {tuple(modes)}. "
+            "Choose singular modes of the gradient."
         )
-    s = s[chosen]
-    if depth == 2 or s.min() == 0.0:
-        return float(s.min())
-    least = s.min()  # as a unit, for gradients of any size
-    return float(least * (depth * np.sum((s / least) ** (-2 / (depth - 2)))) ** (-(depth - 2) / 2))
+    return G, depth, chosen
 
 
 def gradient_norm(cost: Cost, weights: Sequence[Array], weight_decay: float = 0.0) -> Array:

@@ -1,7 +1,8 @@
 """Saddles: which critical points a trajectory visits, and the path that ever smaller starts follow."""
 
 from .detect import Saddle, find_saddles
-from .escape import blow_up_time, escape_time
+from .directions import escape_direction, escape_rates
+from .escape import blow_up_time, escape_time, escape_times
 from .greedy import greedy_low_rank
 from .path import PathSaddle, SaddlePath, saddle_to_saddle
 
@@ -10,7 +11,10 @@ __all__ = [
     "Saddle",
     "SaddlePath",
     "blow_up_time",
+    "escape_direction",
+    "escape_rates",
     "escape_time",
+    "escape_times",
     "find_saddles",
     "greedy_low_rank",
     "saddle_to_saddle",
