@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from .flow import methods as methods
     from .network import ntk as ntk
     from .problem import Until as Until
+    from .saddles import Escape as Escape
     from .saddles import Saddle as Saddle
     from .saddles import SaddlePath as SaddlePath
     from .saddles import blow_up_time as blow_up_time
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from .saddles import escape_times as escape_times
     from .saddles import find_saddles as find_saddles
     from .saddles import greedy_low_rank as greedy_low_rank
+    from .saddles import measure_escapes as measure_escapes
     from .saddles import saddle_to_saddle as saddle_to_saddle
     from .scaling import regime as regime
     from .symmetries import include as include
@@ -68,6 +70,7 @@ _HOME = {
     "methods": "flow",
     "ntk": "network",
     "Until": "problem",
+    "Escape": "saddles",
     "Saddle": "saddles",
     "SaddlePath": "saddles",
     "blow_up_time": "saddles",
@@ -77,6 +80,7 @@ _HOME = {
     "escape_times": "saddles",
     "find_saddles": "saddles",
     "greedy_low_rank": "saddles",
+    "measure_escapes": "saddles",
     "saddle_to_saddle": "saddles",
     "regime": "scaling",
     "include": "symmetries",

@@ -8,8 +8,8 @@ Laws of matrices, ``law(cost, weights, t, weight_decay=0.0)``, return a `Traject
 * `gram`: two layers, any start and any cost, at a size that does not depend on the width (integrated).
 * `origin`: ``origin(gradient, weights, t)``, the homogeneous flow near the origin.
 
-Laws of scalars return arrays: `mode_time` and `mode` of a balanced mode of any depth, `scalar`, `scalar_time` and
-`blow_up_time` of networks of single weights.
+Laws of scalars return arrays: `mode_time` and `mode` of a balanced mode of any depth, `incremental_threshold` of two,
+`scalar`, `scalar_time` and `blow_up_time` of networks of single weights.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from collections.abc import Callable
 from ..costs import Cost
 from ..typing import Array
 from .gram import gram as gram
+from .incremental import incremental_threshold as incremental_threshold
 from .linear import linear as linear
 from .mode import mode as mode
 from .mode import mode_time as mode_time

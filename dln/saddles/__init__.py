@@ -4,9 +4,11 @@ from .detect import Saddle, find_saddles
 from .directions import escape_direction, escape_rates
 from .escape import blow_up_time, escape_time, escape_times
 from .greedy import greedy_low_rank
+from .measure import Escape, measure_escapes
 from .path import PathSaddle, SaddlePath, saddle_to_saddle
 
 __all__ = [
+    "Escape",
     "PathSaddle",
     "Saddle",
     "SaddlePath",
@@ -17,5 +19,6 @@ __all__ = [
     "escape_times",
     "find_saddles",
     "greedy_low_rank",
+    "measure_escapes",
     "saddle_to_saddle",
 ]
