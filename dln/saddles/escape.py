@@ -314,8 +314,8 @@ def _refined(t: Array) -> Array:
 def _deep(path: SaddlePath, weights: list[Array]) -> Iterator[float]:
     """L >= 3: from one blow-up to the next, each with what the last has left in the complement."""
     depth, t = len(weights), 0.0
-    known = ROUNDING * float(np.linalg.norm(as_state(weights)))
-    for stage in _stages(path):
+    known, stages = ROUNDING * float(np.linalg.norm(as_state(weights))), _stages(path)
+    for stage in stages:
         flow = _homogeneous(stage.G, weights)
         first = flow.layers[0]
         if math.isinf(flow.blow_up) or np.linalg.norm(first @ stage.v) < ALIGNED * np.linalg.norm(first):
@@ -323,6 +323,8 @@ def _deep(path: SaddlePath, weights: list[Array]) -> Iterator[float]:
         power = depth - 2
         left = stage.size**-power / (power * escape_speed(np.diag([stage.s]), depth))
         yield t + flow.blow_up + (stage.half + stage.late - left)
+        if stage is stages[-1]:
+            return
         frames = [stage.v]
         for W in flow.layers[:-1]:
             h = W @ frames[-1]
