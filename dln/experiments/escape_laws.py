@@ -56,7 +56,7 @@ def options(parser: argparse.ArgumentParser) -> None:
     add("--size", type=int, default=4, help="rows and columns of the target (default 4)")
     add("--width", type=int, default=6, help="of the hidden layers (default 6)")
     add("--seed", type=int, default=1, help="seed of target and start (default 1)")
-    add("--quick", action="store_true", help="full observation, depths 2 and 3")
+    add("--quick", action="store_true", help="full observation, depths 2 and 3, fewer alphas")
 
 
 @dataclass(frozen=True)
@@ -81,17 +81,15 @@ def run(options: argparse.Namespace) -> Outcome:
         options.depths, options.costs = [2, 3], ["full"]
     depths, values = depths_of(options), singular_values_of(options)
     kinds = [checks.one_of(kind, "--costs", tuple(COSTS)) for kind in options.costs]
-    cases = []
-    with progress.bar(
-        options.progress, "runs", len(kinds) * sum(len(ALPHAS[depth]) for depth in depths)
-    ) as report:
+    cases, alphas = [], {depth: ALPHAS[depth][:: 2 if options.quick else 1] for depth in depths}
+    with progress.bar(options.progress, "runs", len(kinds) * sum(map(len, alphas.values()))) as report:
         done = 0
         for kind, depth in pairs(kinds, depths):
             random = np.random.default_rng(checks.integer(options.seed, "--seed", least=0))
             cost = COSTS[kind](low_rank(options.size, values, random), random)
             weights = start((options.size,) * 2, depth, options.width, random)
             path = saddle_to_saddle(cost, depth)
-            for alpha in ALPHAS[depth]:
+            for alpha in alphas[depth]:
                 report(done, f"{kind}, depth {depth}, alpha {alpha:g}")
                 cases += _cases(kind, depth, alpha, cost, scaled(weights, alpha), path)
                 done += 1
@@ -158,7 +156,7 @@ def _described(fit: dict[str, Any]) -> str:
     errors = ", ".join(f"{error:.1e}" for error in fit["errors"].values())
     return (
         f"{fit['cost']}, depth {fit['depth']}, first escape: error of the time like alpha^{fit['time']:.2f} "
-        f"(2 - 2 s_2/s_1 = {fit['time (theory)']:.2f}), s_2/s_1 of the layers like alpha^{fit['ratio']:.2f} "
+        f"(at least 2 - 2 s_2/s_1 = {fit['time (theory)']:.2f}), s_2/s_1 of the layers like alpha^{fit['ratio']:.2f} "
         f"({fit['ratio (theory)']:.2f}); relative errors of all times at the least alpha {errors}"
     )
 

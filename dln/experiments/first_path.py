@@ -223,5 +223,5 @@ def _figure(found: list[Shifted], depths: list[int]) -> Any:
                 )
     left.set(xlabel=r"$\alpha$", ylabel=r"$\sup_t \|A(t) - A_{path}(t)\|_F$")
     right.set(xlabel=r"$\alpha$", ylabel=r"largest $s_2(W_l)$ at half height")
-    left.legend(frameon=False, fontsize="x-small", title="line: predicted power", title_fontsize="x-small")
+    right.legend(frameon=False, fontsize="x-small", title="line: predicted power", title_fontsize="x-small")
     return drawn
