@@ -59,7 +59,7 @@ def exponent(x: Sequence[float], y: Sequence[float], least: float = 0.0) -> floa
     kept = np.isfinite(b) & (b > least) & (b > 0)
     a, b = a[kept], b[kept]
     smaller = np.argsort(a)[: max(3, (len(a) + 1) // 2)]
-    return float(np.polyfit(np.log(a[smaller]), np.log(b[smaller]), 1)[0]) if len(a) >= 3 else np.nan
+    return float(np.polyfit(np.log(a[smaller]), np.log(b[smaller]), 1)[0]) if len(a) >= 2 else np.nan
 
 
 def depths_of(options: argparse.Namespace) -> list[int]:

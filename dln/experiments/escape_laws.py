@@ -37,7 +37,7 @@ COLUMNS = (
     "cost", "depth", "alpha", "escape", "time", "predicted", "relative error", "speed/predicted", "misalignment",
     "s_k+1/s_k of layers",
 )  # fmt: skip
-LEAST = 1e-10  # relative error of a time, and misalignment, that the tolerance of the run lets one see
+LEAST = 1e-12  # relative error of a time, and misalignment, that the tolerance of the run lets one see
 
 
 def options(parser: argparse.ArgumentParser) -> None:
