@@ -57,6 +57,8 @@ def identities() -> Iterator[tuple[str, Any]]:
 
         direction = [r * np.outer(y[:, 0], x[:, 0]) for x, y in zip(frames, frames[1:], strict=False)]
         G, speed = -(U * np.array([s_1, s_2])) @ V.T, s_1 * r ** (depth - 2)
+        for gradient, W in zip(network.layer_gradients(direction, G), direction, strict=True):
+            yield f"the ray at L = {depth}", gradient + speed * W
         for sign in (1, -1):
             steps = {
                 "turn of the singular vectors": (_sum(unit(0, 0, 1), sign, unit(depth - 1, 1, 0)), s_2 / s_1)
@@ -84,13 +86,14 @@ def residual(case: Aligned) -> float:
     """All eigenvalues across the direction of one mode, or how two modes part, by the second derivatives."""
     modes, depth, x = np.flatnonzero(case.u), len(case.weights), flat(case.weights)
     speed = case.s[modes[0]] * case.u[modes[0]] ** (depth - 2)
+    off_ray = float(np.linalg.norm(flat(case.velocity()) - speed * x))
     turning = -hessian(case) / speed - np.eye(len(x))
     if len(modes) == 2:
         e = flat(_part(case, int(modes[0])))
-        return float(np.linalg.norm(turning @ e - claim_together(depth) * e) / np.linalg.norm(e))
+        return off_ray + float(np.linalg.norm(turning @ e - claim_together(depth) * e) / np.linalg.norm(e))
     across = np.linalg.svd(x[None])[2][1:]
     found = np.linalg.eigvalsh(across @ (turning + turning.T) @ across.T / 2)
-    return float(np.max(np.abs(found - _rates(case, int(modes[0]), len(found)))))
+    return off_ray + float(np.max(np.abs(found - _rates(case, int(modes[0]), len(found)))))
 
 
 def _part(case: Aligned, mode: int) -> list[Array]:
