@@ -6,7 +6,7 @@ With the size c of the layers for a clock, a direction near e, :math:`\nabla H(e
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -33,53 +33,55 @@ def claim_together(depth: Any) -> Any:
     return depth - 2
 
 
-def _single(l: int, shape: tuple[int, int], depth: int, M: Any) -> list[Any]:
-    """Layers that are zero but for the l-th."""
-    return [M if k == l else np.zeros(shape, dtype=int) for k in range(depth)]
+def _alone(layer: int, M: Any, depth: int) -> Any:
+    """Layers that are zero but for one, as one array."""
+    return np.array([M if k == layer else 0 * M for k in range(depth)])
 
 
-def _sum(left: Sequence[Any], sign: int, right: Sequence[Any]) -> list[Any]:
-    return [V + sign * W for V, W in zip(left, right, strict=True)]
+def _bent(weights: Any, G: Any, step: Any) -> Any:
+    """Second derivatives of H times a step."""
+    return derivative(lambda W: network.layer_gradients(W, G), weights, step)
 
 
 def identities() -> Iterator[tuple[str, Any]]:
     """What the second derivatives of H do to the eigenvectors, in any singular bases."""
     U, V, Q = rotation("phi"), rotation("psi"), rotation("chi")
     for depth in (3, 4):
-        r, s_1, s_2 = sp.symbols(f"r{depth} s_1 s_2", positive=True)
         frames = [V, *[Q] * (depth - 1), U]
+        yield from _one_mode(frames, sp.Symbol(f"r{depth}", positive=True))
+        yield from _two_modes(frames)
 
-        def unit(l: int, i: int, k: int, frames: Any = frames, depth: int = depth) -> list[Any]:
-            return _single(l, (2, 2), depth, np.outer(frames[l + 1][:, i], frames[l][:, k]))
 
-        def moved(weights: Any, step: Any, G: Any) -> Any:
-            return derivative(lambda W: network.layer_gradients(W, G), weights, step)
+def _one_mode(frames: list[Any], r: Any) -> Iterator[tuple[str, Any]]:
+    depth, (s_1, s_2) = len(frames) - 1, sp.symbols("s_1 s_2", positive=True)
+    G, speed = -(frames[-1] * np.array([s_1, s_2])) @ frames[0].T, s_1 * r ** (depth - 2)
 
-        direction = [r * np.outer(y[:, 0], x[:, 0]) for x, y in zip(frames, frames[1:], strict=False)]
-        G, speed = -(U * np.array([s_1, s_2])) @ V.T, s_1 * r ** (depth - 2)
-        for gradient, W in zip(network.layer_gradients(direction, G), direction, strict=True):
-            yield f"the ray at L = {depth}", gradient + speed * W
-        for sign in (1, -1):
-            steps = {
-                "turn of the singular vectors": (_sum(unit(0, 0, 1), sign, unit(depth - 1, 1, 0)), s_2 / s_1)
-            }
-            for l in range(depth - 1):
-                steps[f"turn of hidden layer {l + 1}"] = (_sum(unit(l, 1, 0), sign, unit(l + 1, 0, 1)), 1)
-            for label, (step, ratio) in steps.items():
-                rate = claim_pair(ratio, sign)
-                yield (
-                    f"{label} at L = {depth}, {sign}",
-                    moved(direction, step, G) + speed * (1 + rate) * np.array(step),
-                )
-        uneven = _sum(unit(0, 0, 0), -1, unit(1, 0, 0))
-        rate = claim_pair(1, -1)
-        yield f"imbalance at L = {depth}", moved(direction, uneven, G) + speed * (1 + rate) * np.array(uneven)
-        c = np.array(sp.symbols("c_:2", positive=True))
-        both = [(y * c) @ x.T for x, y in zip(frames, frames[1:], strict=False)]
-        G = -(U * (s_1 / c ** (depth - 2))) @ V.T
-        step = [np.outer(y[:, 0], x[:, 0]) for x, y in zip(frames, frames[1:], strict=False)]
-        rate = claim_together(depth)
-        yield f"two modes at L = {depth}", moved(both, step, G) + s_1 * (1 + rate) * np.array(step)
+    def unit(layer: int, i: int, k: int) -> Any:
+        return _alone(layer, np.outer(frames[layer + 1][:, i], frames[layer][:, k]), depth)
+
+    direction = r * sum(unit(layer, 0, 0) for layer in range(depth))
+    yield f"the ray at L = {depth}", np.array(network.layer_gradients(direction, G)) + speed * direction
+    imbalance = unit(0, 0, 0) - unit(1, 0, 0)
+    turns = [("imbalance", imbalance, claim_pair(1, -1))]
+    for sign in (1, -1):
+        outer = unit(0, 0, 1) + sign * unit(depth - 1, 1, 0)
+        turns.append((f"singular vectors, {sign:+}", outer, claim_pair(s_2 / s_1, sign)))
+        for layer in range(depth - 1):
+            hidden = unit(layer, 1, 0) + sign * unit(layer + 1, 0, 1)
+            turns.append((f"hidden layer {layer + 1}, {sign:+}", hidden, claim_pair(1, sign)))
+    for label, step, rate in turns:
+        yield f"{label} at L = {depth}", _bent(direction, G, step) + speed * (1 + rate) * step
+
+
+def _two_modes(frames: list[Any]) -> Iterator[tuple[str, Any]]:
+    depth, (S, *c) = len(frames) - 1, sp.symbols("S c_1 c_2", positive=True)
+    modes = [
+        np.array([np.outer(y[:, i], x[:, i]) for x, y in zip(frames, frames[1:], strict=False)])
+        for i in (0, 1)
+    ]
+    G = -(frames[-1] * np.array([S / x ** (depth - 2) for x in c])) @ frames[0].T
+    bent = _bent(c[0] * modes[0] + c[1] * modes[1], G, modes[0])
+    yield f"two modes at L = {depth}", bent + S * (1 + claim_together(depth)) * modes[0]
 
 
 def residual(case: Aligned) -> float:
