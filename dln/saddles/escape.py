@@ -33,7 +33,7 @@ __all__ = ["blow_up_time", "escape_time", "escape_times"]
 RTOL = 1e-12  # of the homogeneous flow on the sphere
 TAIL = 1e-12  # what is left of T*, or the square of the misalignment, at which the law of the ray takes over
 GROWN = 1e5  # growth of the weights after which one mode has outgrown what waits for the next saddle
-ALIGNED = 0.9  # of the first layer, in the direction of the mode that should have grown
+OTHER = 1e-3  # share of the first layer in the mode that should have grown, below which another one has
 ROUNDING = 1e-8  # of what is left of the weights once one mode has grown, relative to the start
 FAR = 300.0  # growth exponent of the next mode up to which an orbit is followed
 PIECES = 16  # of each step of an orbit, along which what waits is moved
@@ -124,11 +124,14 @@ def escape_times(cost: Cost, weights: Layers, *, most: int | None = None) -> Arr
     r"""Times at which the flow leaves one saddle of its limit path after the other, from a small start.
 
     The k-th is the time at which the k-th singular value of A reaches half of what it has at the k-th critical point
-    after zero. From a start :math:`\alpha\theta_0` the errors vanish with alpha,
+    after zero. From a start :math:`\alpha\theta_0` the errors vanish with alpha, the better the smaller s_2/s_1 is at
+    each saddle passed, and the more of an orbit is over when the next begins:
 
-    * for L = 2 and any cost like :math:`\alpha^{2(1 - s_2/s_1)}` of the gradients at the saddles passed;
-    * for L >= 3 so do those of the first time, and of all where the cost observes A fully;
-    * for L >= 3 and other costs the later times are right to a relative error of order alpha.
+    * the first time errs by :math:`O(\alpha^{2(1 - s_2/s_1)})` where A is fully observed, by
+      :math:`O(\alpha^{1 - s_2/s_1})` else;
+    * for L = 2 so do the later ones, of any cost; where an orbit ends slowly, its rest at the next escape adds to that;
+    * for L >= 3 the later ones are right to a relative error of order :math:`\alpha^2` or that of the first time where
+      A is fully observed, and of order alpha else.
 
     Parameters
     ----------
@@ -318,7 +321,7 @@ def _deep(path: SaddlePath, weights: list[Array]) -> Iterator[float]:
     for stage in stages:
         flow = _homogeneous(stage.G, weights)
         first = flow.layers[0]
-        if math.isinf(flow.blow_up) or np.linalg.norm(first @ stage.v) < ALIGNED * np.linalg.norm(first):
+        if math.isinf(flow.blow_up) or np.linalg.norm(first @ stage.v) < OTHER * np.linalg.norm(first):
             return
         power = depth - 2
         left = stage.size**-power / (power * escape_speed(np.diag([stage.s]), depth))
