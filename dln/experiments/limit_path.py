@@ -37,8 +37,8 @@ TITLE = "runs from ever smaller starts against the limit path: distance, its exp
 
 COLUMNS = ("cost", "depth", "alpha", "distance", "saddles", "time", "steps")
 FITTED = 1e-10  # share of the first cost at which a run ends
-LARGE = (30, (10.0, 7.0, 5.0, 3.5, 2.5), 3)  # size, singular values and depth of the problem that is timed
-SMALL = 1e-6  # its alpha
+# Size, singular values and alpha of the problem of depth 3 that is timed.
+TIMED = {False: (30, (10.0, 7.0, 5.0, 3.5, 2.5), 1e-6), True: (12, (10.0, 7.0), 1e-2)}
 
 
 def options(parser: argparse.ArgumentParser) -> None:
@@ -57,7 +57,7 @@ def options(parser: argparse.ArgumentParser) -> None:
     add("--size", type=int, default=4, help="rows and columns of the target (default 4)")
     add("--width", type=int, default=6, help="of the hidden layers (default 6)")
     add("--seed", type=int, default=1, help="seed of targets and starts (default 1)")
-    add("--quick", action="store_true", help="full observation, depths 2 and 3; a run from 1e-2 is timed")
+    add("--quick", action="store_true", help="full observation, depths 2 and 3; a small problem is timed")
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ def run(options: argparse.Namespace) -> Outcome:
             cases += found
             fits.append(_fit(path, found))
         report(len(kinds) * len(depths), "a larger problem")
-        timed = _timed(seed, 1e-2 if options.quick else SMALL)
+        timed = _timed(seed, *TIMED[options.quick])
     return Outcome(
         title=f"singular values {', '.join(f'{s:g}' for s in values)}, width {options.width}, one start at every alpha",
         columns=COLUMNS,
@@ -103,7 +103,7 @@ def run(options: argparse.Namespace) -> Outcome:
         notes=[
             "distance: sup over t of ||A(t) - path||_F. saddles: how many the run shows.",
             *(_described(fit) for fit in fits),
-            f"{LARGE[0]} x {LARGE[0]}, rank {len(LARGE[1])}, half observed, depth {LARGE[2]}: the limit path in "
+            f"{timed['size']} x {timed['size']}, rank {timed['rank']}, half observed, depth 3: the limit path in "
             f"{timed['path']:.2f} s, saddles of rank {timed['ranks']}; a run from alpha = {timed['alpha']:g} to t = "
             f"{timed['time']:.3g} in {timed['run']:.2f} s ({timed['steps']} steps, {timed['status']}), at a "
             f"distance of {timed['distance']:.2g}.",
@@ -139,24 +139,23 @@ def _fit(path: SaddlePath, found: list[Case]) -> dict[str, Any]:
     }
 
 
-def _timed(seed: int, alpha: float) -> dict[str, Any]:
-    """The limit path of a larger problem, and a run from a small start beside it."""
-    n, values, depth = LARGE
+def _timed(seed: int, n: int, values: tuple[float, ...], alpha: float) -> dict[str, Any]:
+    """The limit path of a larger problem of depth 3, and a run from a small start beside it."""
     random = np.random.default_rng(seed)
     mask = np.zeros(n * n)
     mask[random.permutation(n * n)[: n * n // 2]] = 1.0
     cost = MatrixCompletion(low_rank(n, values, random), mask.reshape(n, n))
-    weights = scaled(start((n, n), depth, n, random), alpha)
-    saddle_to_saddle(cost, depth, max_rank=1)  # what is compiled or loaded is so once
+    weights = scaled(start((n, n), 3, n, random), alpha)
+    saddle_to_saddle(cost, 3, max_rank=1)  # what is compiled or loaded is so once
     began = time.perf_counter()
-    path = saddle_to_saddle(cost, depth)
+    path = saddle_to_saddle(cost, 3)
     between = time.perf_counter()
     until = Until(cost=1e-8 * path.saddles[0].cost)
     flow = gradient_flow(cost, weights, (0.0, math.inf), method="radau13", until=until, max_steps=20_000)
     ended = time.perf_counter()
     return {
-        "path": between - began, "run": ended - between, "alpha": alpha, "time": float(flow.t[-1]),
-        "steps": flow.n_steps, "status": flow.status, "distance": path.distance(flow),
+        "size": n, "rank": len(values), "path": between - began, "run": ended - between, "alpha": alpha,
+        "time": float(flow.t[-1]), "steps": flow.n_steps, "status": flow.status, "distance": path.distance(flow),
         "ranks": [saddle.rank for saddle in path.saddles], "kinds": [saddle.kind for saddle in path.saddles],
     }  # fmt: skip
 

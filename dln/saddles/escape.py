@@ -36,7 +36,7 @@ GROWN = 1e5  # growth of the weights after which one mode has outgrown what wait
 OTHER = 1e-3  # share of the first layer in the mode that should have grown, below which another one has
 ROUNDING = 1e-8  # of what is left of the weights once one mode has grown, relative to the start
 FAR = 300.0  # growth exponent of the next mode up to which an orbit is followed
-PIECES = 16  # of each step of an orbit, along which what waits is moved
+PIECES = 8  # of each step of an orbit, along which what waits is moved
 
 
 def blow_up_time(gradient: ArrayLike, weights: Layers) -> float:
