@@ -32,6 +32,11 @@ if TYPE_CHECKING:
     from .flow import methods as methods
     from .network import ntk as ntk
     from .problem import Until as Until
+    from .regimes import Distance as Distance
+    from .regimes import distance_to_minimum as distance_to_minimum
+    from .regimes import distance_to_saddle as distance_to_saddle
+    from .regimes import linearised as linearised
+    from .regimes import ntk_change as ntk_change
     from .saddles import Escape as Escape
     from .saddles import Saddle as Saddle
     from .saddles import SaddlePath as SaddlePath
@@ -70,6 +75,11 @@ _HOME = {
     "methods": "flow",
     "ntk": "network",
     "Until": "problem",
+    "Distance": "regimes",
+    "distance_to_minimum": "regimes",
+    "distance_to_saddle": "regimes",
+    "linearised": "regimes",
+    "ntk_change": "regimes",
     "Escape": "saddles",
     "Saddle": "saddles",
     "SaddlePath": "saddles",

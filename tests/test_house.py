@@ -28,7 +28,7 @@ FLOORS = (
     {"flow", "descent"},
     {"data", "exact", "landscape", "nonlinear", "saddles"},
     {"infinite"},
-    {"theorems"},
+    {"regimes", "theorems"},
     {"plotting"},
     {"experiments", "doctor", "bench"},
     {"cli"},

@@ -4,30 +4,31 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from itertools import combinations
+from itertools import pairwise
 
 import numpy as np
 
-from .. import inits
 from ..costs import Cost, FullyObserved
 from ..network import end_to_end, layer_gradients, ntk
-from ..problem import Problem, as_state
+from ..problem import Problem
 from ..typing import Array, Layers
+from .bounds import below_minimum, below_saddle
 from .minimisers import Minimisers, minimisers
 from .nearest import nearest
 from .subspaces import images, krylov, lifted, projected, widened
 
 __all__ = ["Distance", "distance_to_minimum", "distance_to_saddle"]
 
-SETTLED = 1e-7  # norm of what is not stationary, relative to the distance
-MOST_ROUNDS = 12
+SETTLED = 1e-8  # change of the distance, relative, with which wider subspaces are not worth their cost
+MOST_ROUNDS = 24
 ALTERNATIONS = 50
+MET = 1e-12  # violation of what makes a minimum, relative
 
 
 class Distance(float):
-    """A distance between two proved bounds. As a number it is the upper one, which `weights` attain.
+    """A distance between two bounds. As a number it is the upper one, which `weights` attain.
 
-    ``lower, upper = distance`` gives the bounds.
+    ``lower, upper = distance`` gives both. They are proved, and right to rounding.
 
     Attributes
     ----------
@@ -40,6 +41,7 @@ class Distance(float):
     weights: tuple[Array, ...]
 
     def __new__(cls, lower: float, upper: float, weights: Sequence[Array]) -> Distance:
+        """The bounds, and where the upper one is attained."""
         self = super().__new__(cls, upper)
         self.lower, self.weights = min(lower, upper), tuple(weights)
         return self
@@ -56,47 +58,181 @@ class Distance(float):
 
 
 def distance_to_minimum(cost: Cost, weights: Layers) -> Distance:
+    r"""Euclidean distance of the layers to the global minima of the loss :math:`C(W_L \cdots W_1)`, without decay.
+
+    For a quadratic cost the minima are the factors of an affine set of matrices. To the factors nearest to a Gaussian
+    start of entries N(0, rho^2/w), in a wide network, it is for :math:`\rho \gg 1` and for :math:`\rho \ll 1`
+
+    .. math::
+        \frac{\|A^* - A\|_F}{\sqrt L\,\rho^{L-1}}, \qquad
+        \Big(L \sum_i s_i^{2/L} - 2\sqrt2\,(L-1)\,\rho \sum_i s_i^{1/L} + O(\rho^2)\Big)^{1/2}.
+
+    Parameters
+    ----------
+    cost : Cost
+        FullyObserved, MatrixCompletion, MatrixSensing or SquareLoss.
+    weights : sequence of array_like
+        Layers [W_1, .., W_L], the hidden ones wide enough for every minimiser of the cost: min(n_0, n_L), or the rank
+        of the minimiser if there is one only.
+
+    Returns
+    -------
+    Distance
+        A float, with `lower`, `upper` and `weights`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If the cost is another, or the layers do not fit it or are too narrow.
+
+    Notes
+    -----
+    The problem is not convex. `upper` is attained: the best local minimum that Newton's method finds from the layers
+    themselves and from balanced factors turned towards them. `lower` holds for all minima: the product of layers that
+    moved by d is at most a polynomial of d away, and if A* is the only minimiser,
+    :math:`d^2 \ge L \sum_i (s_i^{1/L} - \max_l \|W_l\|)_+^2` (A. Horn's inequality for singular values of products).
+    The two meet for :math:`\rho \to 0` and, in wide networks, for :math:`\rho \to \infty`. Wide layers cost a few of
+    their products with n_0 + n_L vectors, and one norm each.
+
+    References
+    ----------
+    arXiv 2106.15933v2, phase transition of the distances; the constants are derived.
+
+    Examples
+    --------
+    >>> import dln
+    >>> cost = dln.costs.FullyObserved([[4.0]])
+    >>> distance_to_minimum(cost, [[[1.0]], [[1.0]]])  # W_1 = W_2 = 2 is nearest
+    Distance(1.41421 .. 1.41421)
+    """
     problem = Problem.checked(cost, weights, 0.0)
     goal = minimisers(problem)
-    found = _nearest_minimum(list(problem.weights), goal)
-    return Distance(_below_minimum(problem.weights, goal), _gap(found, problem.weights), found)
+    found = _nearest_minimum(problem.weights, goal)
+    return Distance(below_minimum(problem.weights, goal), _gap(found, problem.weights), found)
 
 
-def _gap(here, there):
+def distance_to_saddle(cost: Cost, weights: Layers) -> Distance:
+    r"""Euclidean distance of the layers to the critical points of the loss that are no global minima, between bounds.
+
+    For a Gaussian start it is of the order of :math:`\rho = \sigma\sqrt w`, whatever the depth.
+
+    Parameters
+    ----------
+    cost : Cost
+        Convex, with a gradient at A = 0.
+    weights : sequence of array_like
+        Layers [W_1, .., W_L], L >= 2.
+
+    Returns
+    -------
+    Distance
+        A float, with `lower`, `upper` and `weights`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If the layers do not fit the cost, there is one layer, or the cost is stationary at A = 0.
+
+    Notes
+    -----
+    Where two layers vanish, so do all gradients: `upper` is attained by removing the two smallest layers. For a fully
+    observed target there is another candidate, nearer to large starts: one singular mode is removed from the first and
+    the last layer, and the others are fitted (`distance_to_minimum`).
+
+    At a critical point with G = dC/dA not zero, :math:`G^T W_L \cdots W_2 = 0` and :math:`W_{L-1} \cdots W_1 G^T = 0`,
+    so that neither product has full rank; `lower` is how far the layers must move at least to make it so.
+
+    References
+    ----------
+    arXiv 2106.15933v2, phase transition of the distances; bounds derived.
+
+    Examples
+    --------
+    >>> import dln
+    >>> distance_to_saddle(dln.costs.FullyObserved([[4.0]]), [[[1.0]], [[1.0]]])  # the saddle is at zero
+    Distance(1.41421 .. 1.41421)
+    """
+    problem = Problem.checked(cost, weights, 0.0)
+    if problem.depth < 2:
+        raise ValueError("`weights` must have at least two layers, got one. One layer has no saddle.")
+    if not cost.gradient(np.zeros((problem.widths[-1], problem.widths[0]))).any():
+        raise ValueError(
+            f"`cost` must have a gradient at A = 0, got {cost!r}, of which zero is a minimum. Change its target."
+        )
+    layers = problem.weights
+    smallest = np.argsort([np.linalg.norm(W) for W in layers], kind="stable")[:2]
+    candidates = [[0.0 * W if l in smallest else W for l, W in enumerate(layers)]]
+    if isinstance(cost, FullyObserved) and min(cost.target.shape) > 1:
+        candidates.append(_without_a_mode(cost.target, layers))
+    saddle = min(candidates, key=lambda found: _gap(found, layers))
+    return Distance(below_saddle(layers), _gap(saddle, layers), saddle)
+
+
+def _gap(here: Sequence[Array], there: Sequence[Array]) -> float:
     return math.sqrt(sum(float(np.sum((V - W) ** 2)) for V, W in zip(here, there, strict=True)))
 
 
-def _nearest_minimum(weights, goal):
-    bases = krylov(weights, 1)
-    best = None
-    small = projected(weights, bases)
-    A = goal.nearest(end_to_end(small))
-    starts = [small, _aligned(small, A), _aligned(small, goal.nearest(0*A))]
-    for round in range(MOST_ROUNDS):
-        ends = [e for s in starts if (e := nearest(small, s, goal)) is not None]
-        best = min(ends, key=lambda e: _gap(e, small))
-        step = lifted([V - W for V, W in zip(best, small, strict=True)], bases)
-        there = [W + D for W, D in zip(weights, step, strict=True)]
-        ex = goal.excess(end_to_end(there))
-        print(round, [Q.shape for Q in bases], [_gap(e, small) for e in ends], np.linalg.norm(ex))
-        wider = widened(bases, images(there))
-        if all(a.shape==b.shape for a,b in zip(wider,bases)): break
-        bases = wider
+def _nearest_minimum(weights: Sequence[Array], goal: Minimisers) -> list[Array]:
+    """In subspaces that grow by the images of the layers found, until the distance changes no more."""
+    bases, found, last = krylov(weights, 1), list(weights), math.inf
+    starts: list[list[Array]] = []
+    for _ in range(MOST_ROUNDS):
         small = projected(weights, bases)
-        step = projected(step, bases)
-        starts = [[W + D for W, D in zip(small, step, strict=True)]]
-    return there
+        ends = [end for start in starts or _starts(small, goal) if (end := nearest(small, start, goal))]
+        best = min(ends, key=lambda end: _gap(end, small))
+        step = lifted([V - W for V, W in zip(best, small, strict=True)], bases)
+        found = [W + D for W, D in zip(weights, step, strict=True)]
+        wider = widened(bases, images(found))
+        distance = _gap(best, small)
+        if abs(last - distance) <= SETTLED * distance or [*map(np.size, wider)] == [*map(np.size, bases)]:
+            break
+        bases, last = wider, distance
+        starts = [[W + D for W, D in zip(projected(weights, bases), projected(step, bases), strict=True)]]
+    return _met(found, goal)
 
-def _below_minimum(weights, goal): return 0.
+
+def _starts(weights: Sequence[Array], goal: Minimisers) -> list[list[Array]]:
+    """The layers themselves, and balanced factors of the minimisers nearest to their product and to zero."""
+    A = end_to_end(weights)
+    products = [goal.nearest(A), goal.nearest(0.0 * A)][: 1 if goal.point is not None else 2]
+    return [list(weights), *(_aligned(weights, product) for product in products)]
 
 
 def _aligned(weights: Sequence[Array], A: Array) -> list[Array]:
-    """Balanced factors of A, turned to be near to the layers: each hidden basis in its turn by a polar factor."""
+    """Balanced factors of A, turned towards the layers: each hidden basis in its turn, by a polar factor."""
     depth, rank = len(weights), int(np.linalg.matrix_rank(A))
     U, s, Vt = np.linalg.svd(A, full_matrices=False)
-    u, bases = s[:rank] ** (1 / depth), [Vt[:rank].T, *(np.zeros((len(W), rank)) for W in weights[:-1]), U[:, :rank]]
+    u = s[:rank] ** (1 / depth)
+    bases = [Vt[:rank].T, *(np.zeros((len(W), rank)) for W in weights[:-1]), U[:, :rank]]
     for _ in range(ALTERNATIONS):
-        for l in range(1, depth):
-            P, _, Qt = np.linalg.svd((weights[l - 1] @ bases[l - 1] + weights[l].T @ bases[l + 1]) * u, full_matrices=False)
+        for l, (below, above) in enumerate(pairwise(weights), start=1):
+            P, _, Qt = np.linalg.svd((below @ bases[l - 1] + above.T @ bases[l + 1]) * u, full_matrices=False)
             bases[l] = P @ Qt
-    return [(above * u) @ below.T for below, above in zip(bases, bases[1:], strict=False)]
+    return [(after * u) @ before.T for before, after in pairwise(bases)]
+
+
+def _met(weights: list[Array], goal: Minimisers) -> list[Array]:
+    """The layers moved onto the minima: what the subspaces have left out, by Gauss-Newton steps."""
+    m, size = len(goal.values), float(np.linalg.norm(goal.values))
+    for _ in range(10):
+        excess = goal.excess(end_to_end(weights))
+        if np.linalg.norm(excess) <= MET * size:
+            break
+        R = goal.rows.reshape(m, -1)
+        kernel = R @ ntk(weights).reshape(R.shape[1], -1) @ R.T
+        M = np.tensordot(np.linalg.lstsq(kernel, excess)[0], goal.rows, 1)
+        weights = [W - D for W, D in zip(weights, layer_gradients(weights, M), strict=True)]
+    return weights
+
+
+def _without_a_mode(target: Array, weights: Sequence[Array]) -> list[Array]:
+    """Critical layers that lack the singular mode of the target that is cheapest to remove, and fit the others."""
+    U, s, Vt = np.linalg.svd(target)
+    modes = np.flatnonzero(s > max(target.shape) * np.finfo(float).eps * s[0])
+    costs = [np.sum((weights[0] @ Vt[j]) ** 2) + np.sum((U[:, j] @ weights[-1]) ** 2) for j in modes]
+    gone = modes[int(np.argmin(costs))]
+    left, right = np.delete(U, gone, axis=1), np.delete(Vt, gone, axis=0).T
+    rest = [weights[0] @ right, *weights[1:-1], left.T @ weights[-1]]
+    kept = FullyObserved(left.T @ target @ right)
+    first, *middle, last = _nearest_minimum(rest, minimisers(Problem.checked(kept, rest, 0.0)))
+    return [first @ right.T, *middle, left @ last]
