@@ -1,0 +1,237 @@
+"""Regimes of a Gaussian start over gamma, depth and width: distances, tangent kernel, linearisation, training time.
+
+Entries of variance w^-gamma, rho = w^((1-gamma)/2) (arXiv 2106.15933). For gamma < 1 the start is near to a minimum,
+far from the saddles, and training is linear; for gamma > 1 it is near to a saddle. Distances are measured on the whole
+network; training runs on its projection to Krylov spaces, whose error is far below what is read off here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .. import checks, costs, inits
+from ..flow import gradient_flow
+from ..network import end_to_end
+from ..problem import Until
+from ..regimes import distance_to_minimum, distance_to_saddle, linearised, ntk_change
+from ..regimes.infinite import distance_at_infinite_width
+from ..regimes.subspaces import krylov, projected
+from ..scaling import Regime, regime
+from ..typing import Array
+from . import Outcome
+from ._pool import each
+
+TITLE = "regimes over gamma and width: distances to minima and saddles, tangent kernel, linearisation, time"
+
+FULL = {"depths": [2, 3, 4], "widths": [64, 128, 256, 512, 1024], "gammas": [0.8, 0.9, 1.0, 1.5, 2.0, 3.0], "seeds": 4}
+QUICK = {"depths": [2, 3], "widths": [64, 128, 256], "gammas": [1.0, 2.0], "seeds": 2}
+ORDER = 4  # of the Krylov spaces
+STOP = 1e-6  # share of the cost at A = 0
+QUANTITIES = ("d_m", "d_s", "kernel", "linear", "time")
+COLUMNS = (
+    *("depth", "gamma", "regime", "rho", "d_m", "below", "d_m / law", "spread", "d_s / rho from", "to"),
+    *(f"{name} {kind}" for name in QUANTITIES for kind in ("~ w^", "theory")),
+)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One start; those of one seed and shape differ by a factor only."""
+
+    depth: int
+    gamma: float
+    width: int
+    seed: int
+    singular_values: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Found:
+    """What was measured: bounds of the distances, their law at infinite width, and the run."""
+
+    rho: float
+    d_m: float
+    below: float
+    law: float
+    d_s: float
+    saddle_below: float
+    kernel: float
+    linear: float
+    time: float
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    """Command-line options."""
+    add = parser.add_argument
+    add("--depths", type=int, nargs="+", metavar="L", help="(default 2 3 4)")
+    add("--widths", type=int, nargs="+", metavar="W", help="(default 64 128 256 512 1024)")
+    add("--gammas", type=float, nargs="+", metavar="G", help="beside 1-1/L (default 0.8 0.9 1 1.5 2 3)")
+    add("--singular-values", type=float, nargs="+", default=[1.5, 0.8], metavar="S", help="of the target (default 1.5 0.8)")
+    add("--seeds", type=int, metavar="K", help="number of starts (default 4)")
+    add("--seed", type=int, default=0, help="seed of the first (default 0)")
+    add("--jobs", type=int, metavar="J", help="starts at a time (default: one for each processor)")
+    add("--quick", action="store_true", help="depths 2 and 3, widths to 256, gamma = 1-1/L, 1, 2, 2 seeds by default")
+
+
+def run(options: argparse.Namespace) -> Outcome:
+    """Measured exponents and constants beside those of the theory, and the phase diagram."""
+    for name, usual in (QUICK if options.quick else FULL).items():
+        if getattr(options, name) is None:
+            setattr(options, name, usual)
+    s = tuple(sorted((checks.positive(x, "--singular-values") for x in options.singular_values), reverse=True))
+    depths = sorted({checks.integer(L, "--depths", least=2, most=8) for L in options.depths})
+    widths = sorted({checks.integer(w, "--widths", least=len(s), most=8192) for w in options.widths})
+    gammas = sorted({checks.number(gamma, "--gammas") for gamma in options.gammas})
+    first = checks.integer(options.seed, "--seed", least=0)
+    seeds = range(first, first + checks.integer(options.seeds, "--seeds", least=1))
+    jobs = checks.integer(options.jobs or os.cpu_count() or 1, "--jobs", least=1)
+    cases = [
+        Case(L, gamma, w, seed, s)
+        for w in reversed(widths)
+        for L in reversed(depths)
+        for gamma in sorted({1 - 1 / L, *gammas}, reverse=True)
+        for seed in seeds
+    ]
+    found = each(_measure, cases, jobs, options.progress, "starts")
+    rows = [_row(L, gamma, found) for L, gamma in sorted({(case.depth, case.gamma) for case in found})]
+    return Outcome(
+        title=f"target of singular values {', '.join(f'{x:g}' for x in s)}; widths {widths}, {len(seeds)} starts of each",
+        columns=COLUMNS,
+        rows=rows,
+        notes=[
+            f"rho to spread: at width {widths[-1]}. d_m: distance to the minima, attained; below: a proved lower bound; "
+            "law: the limit of infinite width at the same rho, of A* - A(0); spread: standard deviation over the starts. "
+            "d_s / rho: least lower and largest upper bound over all widths and starts.",
+            f"~ w^: measured exponent of the width, of the geometric means over the starts. kernel: relative change of "
+            f"the tangent kernel until the cost is {STOP:g} of that at A = 0; linear: largest distance to the linearised "
+            "flow, over |A*|; time: until then. theory: for gamma > 1 the kernel grows from its start to order 1, and at L "
+            "= 2 the time grows like log w.",
+        ],
+        parameters={
+            "depths": depths, "widths": widths, "gammas": gammas, "singular_values": list(s), "seed": first,
+            "seeds": len(seeds), "starts": [vars(case) | vars(result) for case, result in found.items()],
+        },
+        success=len(found) == len(cases),
+        figures={"regimes": _figure(rows, found)},
+    )  # fmt: skip
+
+
+def _measure(case: Case) -> Found:
+    n, target = len(case.singular_values), np.diag(case.singular_values)
+    widths = (n, *[case.width] * (case.depth - 1), n)
+    start = inits.gaussian(widths, gamma=case.gamma, rng=np.random.SeedSequence([case.seed, case.width]))
+    cost, rho, A = costs.FullyObserved(target), regime(widths, case.gamma).rho, end_to_end(start)
+    minimum, saddle = distance_to_minimum(cost, start), distance_to_saddle(cost, start)
+    away = np.linalg.svd(target - A, compute_uv=False)
+    small = projected(start, krylov(start, ORDER))
+    flow = gradient_flow(cost, small, (0.0, math.inf), until=Until(cost=STOP * cost.value(0 * A)), rtol=1e-6)
+    gaps = np.linalg.norm(flow.end_to_end - linearised(cost, start, flow.t), axis=(1, 2))
+    return Found(
+        rho=rho, d_m=minimum.upper, below=minimum.lower, law=distance_at_infinite_width(away, case.depth, rho),
+        d_s=saddle.upper, saddle_below=saddle.lower, kernel=float(ntk_change(flow)[-1]),
+        linear=float(gaps.max() / np.linalg.norm(target)), time=float(flow.t[-1]),
+    )  # fmt: skip
+
+
+def theory(case: Regime) -> dict[str, float]:
+    """Exponents of the width."""
+    lazy = min(case.kernel_change, 0.0)
+    kernel = case.kernel_change if math.isfinite(case.kernel_change) else -case.kernel
+    return {"d_m": case.to_minimum, "d_s": case.to_saddle, "kernel": kernel, "linear": lazy, "time": case.time}
+
+
+def _row(depth: int, gamma: float, found: dict[Case, Found]) -> dict[str, Any]:
+    mine = {case: result for case, result in found.items() if (case.depth, case.gamma) == (depth, gamma)}
+    widths = sorted({case.width for case in mine})
+    by_width = [[result for case, result in mine.items() if case.width == w] for w in widths]
+    n = len(next(iter(mine)).singular_values)
+    expected = regime((n, *[widths[-1]] * (depth - 1), n), gamma)
+    widest = by_width[-1]
+    ratios = [result.d_m / result.law for result in widest]
+    row = dict(
+        zip(
+            COLUMNS,
+            (
+                depth, gamma, expected.name, widest[0].rho, _mean([r.d_m for r in widest]),
+                _mean([r.below for r in widest]), _mean(ratios), float(np.std(ratios)),
+                min(r.saddle_below / r.rho for r in mine.values()), max(r.d_s / r.rho for r in mine.values()),
+            ),
+            strict=False,
+        )
+    )  # fmt: skip
+    for name, power in theory(expected).items():
+        means = [_mean(np.log([getattr(r, name) for r in results])) for results in by_width]
+        row[f"{name} ~ w^"] = float(np.polyfit(np.log(widths), means, 1)[0]) if len(widths) > 1 else math.nan
+        row[f"{name} theory"] = power
+    return row
+
+
+def _mean(values: Sequence[float] | Array) -> float:
+    return float(np.mean(values))
+
+
+def _figure(rows: Sequence[dict[str, Any]], found: dict[Case, Found]) -> Any:
+    import matplotlib as mpl
+    import matplotlib.pyplot as plt
+
+    from .. import plotting
+
+    depths = sorted({row["depth"] for row in rows})
+    with mpl.rc_context(plotting.STYLE):
+        figure, axes = plt.subplots(1, 3, figsize=(11.0, 3.8), layout="constrained")
+        for mark, L in zip("osD^v<>", depths, strict=False):
+            mine = [row for row in rows if row["depth"] == L]
+            style = {"color": plotting.colour(L - 1), "ms": 4.5}
+            gammas = [row["gamma"] for row in mine]
+            for name, fill in (("d_m", "full"), ("d_s", "none")):
+                axes[0].plot(gammas, [row[f"{name} ~ w^"] for row in mine], mark, fillstyle=fill, **style)
+            axes[1].plot(gammas, [row["kernel ~ w^"] for row in mine], mark, **style)
+            fine = np.unique([*np.linspace(gammas[0], gammas[-1], 60), *gammas, 1.0])
+            lines = [theory(regime((2, *[2] * (L - 1), 2), gamma)) for gamma in fine]
+            for ax, name in zip(axes, ("d_m", "kernel"), strict=False):
+                ax.plot(fine, [line[name] for line in lines], color=style["color"], lw=1.0, zorder=0)
+            _plot_law(axes[2], mark, L, found)
+        axes[0].plot(fine, [line["d_s"] for line in lines], color="0.4", lw=1.0, ls="--", zorder=0)
+        axes[0].plot([], [], "o", color="0.3", ms=4.5, label=r"$d_m$, to a minimum")
+        axes[0].plot([], [], "o", color="0.3", ms=4.5, fillstyle="none", label=r"$d_s$, to a saddle")
+        for ax, title in zip(axes, ("exponents of the distances", "exponent of the kernel's change"), strict=False):
+            ax.set(xlabel=r"$\gamma$ (entries of variance $w^{-\gamma}$)", ylabel="exponent of the width", title=title)
+            _phases(ax)
+        axes[2].set(xlabel=r"$\rho = w^{(1-\gamma)/2}$", ylabel=r"$d_m$", title="distance to a minimum", xscale="log", yscale="log")
+        axes[2].plot([], [], color="0.3", lw=1.0, label="infinite width")
+        for ax in (axes[0], axes[2]):
+            ax.legend(frameon=False, fontsize="small")
+    return figure
+
+
+def _plot_law(ax: Any, mark: str, depth: int, found: dict[Case, Found]) -> None:
+    """d_m of all starts of a depth against rho, over the curve of infinite width."""
+    from .. import plotting
+
+    mine = {case: result for case, result in found.items() if case.depth == depth}
+    rho = np.geomspace(*(f(result.rho for result in mine.values()) for f in (min, max)), 40)
+    s = next(iter(mine)).singular_values
+    shade = plotting.colour(depth - 1)
+    ax.plot(rho, [distance_at_infinite_width(s, depth, x) for x in rho], color=shade, lw=1.0)
+    ax.plot(
+        [r.rho for r in mine.values()], [r.d_m for r in mine.values()], mark, ms=3, color=shade, alpha=0.5, mew=0,
+        label=f"L = {depth}",
+    )  # fmt: skip
+
+
+def _phases(ax: Any) -> None:
+    """Lazy below gamma = 1, saddle-to-saddle above."""
+    low, high = ax.get_xlim()
+    ax.axvspan(low, 1.0, color="tab:blue", alpha=0.07, lw=0)
+    ax.axvspan(1.0, high, color="tab:orange", alpha=0.09, lw=0)
+    ax.axvline(1.0, color="0.5", lw=0.8)
+    ax.set_xlim(low, high)
+    for x, text, align in ((1.0, "lazy ", "right"), (1.0, " saddle-to-saddle", "left")):
+        ax.text(x, 0.01, text, ha=align, va="bottom", fontsize="small", color="0.3", transform=ax.get_xaxis_transform())
