@@ -30,14 +30,19 @@ from ._pool import each
 
 TITLE = "regimes over gamma and width: distances to minima and saddles, tangent kernel, linearisation, time"
 
-FULL = {"depths": [2, 3, 4], "widths": [64, 128, 256, 512, 1024], "gammas": [0.8, 0.9, 1.0, 1.5, 2.0, 3.0], "seeds": 4}
+FULL = {
+    "depths": [2, 3, 4],
+    "widths": [64, 128, 256, 512, 1024],
+    "gammas": [0.8, 0.9, 1.0, 1.5, 2.0, 3.0],
+    "seeds": 6,
+}
 QUICK = {"depths": [2, 3], "widths": [64, 128, 256], "gammas": [1.0, 2.0], "seeds": 2}
 ORDER = 4  # of the Krylov spaces
 STOP = 1e-6  # share of the cost at A = 0
 QUANTITIES = ("d_m", "d_s", "kernel", "linear", "time")
 COLUMNS = (
-    *("depth", "gamma", "regime", "rho", "d_m", "below", "d_m / law", "spread", "d_s / rho from", "to"),
-    *(f"{name} {kind}" for name in QUANTITIES for kind in ("~ w^", "theory")),
+    *("depth", "gamma", "regime", "d_m", "proved", "d_m / law", "spread", "d_s / rho"),
+    *(f"{name} ~ w^" for name in QUANTITIES),
 )
 
 
@@ -73,11 +78,22 @@ def options(parser: argparse.ArgumentParser) -> None:
     add("--depths", type=int, nargs="+", metavar="L", help="(default 2 3 4)")
     add("--widths", type=int, nargs="+", metavar="W", help="(default 64 128 256 512 1024)")
     add("--gammas", type=float, nargs="+", metavar="G", help="beside 1-1/L (default 0.8 0.9 1 1.5 2 3)")
-    add("--singular-values", type=float, nargs="+", default=[1.5, 0.8], metavar="S", help="of the target (default 1.5 0.8)")
-    add("--seeds", type=int, metavar="K", help="number of starts (default 4)")
+    add(
+        "--singular-values",
+        type=float,
+        nargs="+",
+        default=[1.5, 0.8],
+        metavar="S",
+        help="of the target (default 1.5 0.8)",
+    )
+    add("--seeds", type=int, metavar="K", help="number of starts (default 6)")
     add("--seed", type=int, default=0, help="seed of the first (default 0)")
     add("--jobs", type=int, metavar="J", help="starts at a time (default: one for each processor)")
-    add("--quick", action="store_true", help="depths 2 and 3, widths to 256, gamma = 1-1/L, 1, 2, 2 seeds by default")
+    add(
+        "--quick",
+        action="store_true",
+        help="depths 2 and 3, widths to 256, gamma = 1-1/L, 1, 2, 2 seeds by default",
+    )
 
 
 def run(options: argparse.Namespace) -> Outcome:
@@ -85,7 +101,9 @@ def run(options: argparse.Namespace) -> Outcome:
     for name, usual in (QUICK if options.quick else FULL).items():
         if getattr(options, name) is None:
             setattr(options, name, usual)
-    s = tuple(sorted((checks.positive(x, "--singular-values") for x in options.singular_values), reverse=True))
+    s = tuple(
+        sorted((checks.positive(x, "--singular-values") for x in options.singular_values), reverse=True)
+    )
     depths = sorted({checks.integer(L, "--depths", least=2, most=8) for L in options.depths})
     widths = sorted({checks.integer(w, "--widths", least=len(s), most=8192) for w in options.widths})
     gammas = sorted({checks.number(gamma, "--gammas") for gamma in options.gammas})
@@ -102,17 +120,17 @@ def run(options: argparse.Namespace) -> Outcome:
     found = each(_measure, cases, jobs, options.progress, "starts")
     rows = [_row(L, gamma, found) for L, gamma in sorted({(case.depth, case.gamma) for case in found})]
     return Outcome(
-        title=f"target of singular values {', '.join(f'{x:g}' for x in s)}; widths {widths}, {len(seeds)} starts of each",
+        title=f"singular values {', '.join(f'{x:g}' for x in s)}; widths {widths}, {len(seeds)} starts of each",
         columns=COLUMNS,
         rows=rows,
         notes=[
-            f"rho to spread: at width {widths[-1]}. d_m: distance to the minima, attained; below: a proved lower bound; "
-            "law: the limit of infinite width at the same rho, of A* - A(0); spread: standard deviation over the starts. "
-            "d_s / rho: least lower and largest upper bound over all widths and starts.",
-            f"~ w^: measured exponent of the width, of the geometric means over the starts. kernel: relative change of "
-            f"the tangent kernel until the cost is {STOP:g} of that at A = 0; linear: largest distance to the linearised "
-            "flow, over |A*|; time: until then. theory: for gamma > 1 the kernel grows from its start to order 1, and at L "
-            "= 2 the time grows like log w.",
+            f"At width {widths[-1]}: d_m, distance to the minima, attained; proved, a lower bound; law, the limit "
+            "of infinite width at the same rho, of A* - A(0); spread, standard deviation over the starts. d_s / rho: "
+            "least lower and largest upper bound of the distance to the saddles, over all widths and starts.",
+            "~ w^: measured exponent of the width (that of the theory), of geometric means over the starts. kernel: "
+            f"relative change of the tangent kernel until the cost is {STOP:g} of that at A = 0; linear: largest "
+            "distance to the linearised flow, over |A*|; time: until then. For gamma > 1 the kernel grows from its "
+            "start to order 1, and at L = 2 the time grows like log w.",
         ],
         parameters={
             "depths": depths, "widths": widths, "gammas": gammas, "singular_values": list(s), "seed": first,
@@ -142,9 +160,9 @@ def _measure(case: Case) -> Found:
 
 def theory(case: Regime) -> dict[str, float]:
     """Exponents of the width."""
-    lazy = min(case.kernel_change, 0.0)
     kernel = case.kernel_change if math.isfinite(case.kernel_change) else -case.kernel
-    return {"d_m": case.to_minimum, "d_s": case.to_saddle, "kernel": kernel, "linear": lazy, "time": case.time}
+    powers = (case.to_minimum, case.to_saddle, kernel, min(case.kernel_change, 0.0), case.time)
+    return {name: power + 0.0 for name, power in zip(QUANTITIES, powers, strict=True)}  # no -0.0
 
 
 def _row(depth: int, gamma: float, found: dict[Case, Found]) -> dict[str, Any]:
@@ -155,21 +173,24 @@ def _row(depth: int, gamma: float, found: dict[Case, Found]) -> dict[str, Any]:
     expected = regime((n, *[widths[-1]] * (depth - 1), n), gamma)
     widest = by_width[-1]
     ratios = [result.d_m / result.law for result in widest]
-    row = dict(
-        zip(
-            COLUMNS,
-            (
-                depth, gamma, expected.name, widest[0].rho, _mean([r.d_m for r in widest]),
-                _mean([r.below for r in widest]), _mean(ratios), float(np.std(ratios)),
-                min(r.saddle_below / r.rho for r in mine.values()), max(r.d_s / r.rho for r in mine.values()),
-            ),
-            strict=False,
-        )
-    )  # fmt: skip
+    low, high = (
+        min(result.saddle_below / result.rho for result in mine.values()),
+        max(result.d_s / result.rho for result in mine.values()),
+    )
+    row: dict[str, Any] = {
+        "depth": depth, "gamma": gamma, "regime": expected.name, "rho": expected.rho,
+        "d_m": _mean([result.d_m for result in widest]), "proved": _mean([result.below for result in widest]),
+        "d_m / law": _mean(ratios), "spread": float(np.std(ratios)), "d_s / rho": f"{low:.3f} .. {high:.3f}",
+        "d_s / rho bounds": [low, high],
+    }  # fmt: skip
     for name, power in theory(expected).items():
         means = [_mean(np.log([getattr(r, name) for r in results])) for results in by_width]
-        row[f"{name} ~ w^"] = float(np.polyfit(np.log(widths), means, 1)[0]) if len(widths) > 1 else math.nan
-        row[f"{name} theory"] = power
+        slope = float(np.polyfit(np.log(widths), means, 1)[0]) if len(widths) > 1 else math.nan
+        row |= {
+            f"{name} ~ w^": f"{slope:.2f} ({power:.2f})",
+            f"{name} measured": slope,
+            f"{name} theory": power,
+        }
     return row
 
 
@@ -191,8 +212,8 @@ def _figure(rows: Sequence[dict[str, Any]], found: dict[Case, Found]) -> Any:
             style = {"color": plotting.colour(L - 1), "ms": 4.5}
             gammas = [row["gamma"] for row in mine]
             for name, fill in (("d_m", "full"), ("d_s", "none")):
-                axes[0].plot(gammas, [row[f"{name} ~ w^"] for row in mine], mark, fillstyle=fill, **style)
-            axes[1].plot(gammas, [row["kernel ~ w^"] for row in mine], mark, **style)
+                axes[0].plot(gammas, [row[f"{name} measured"] for row in mine], mark, fillstyle=fill, **style)
+            axes[1].plot(gammas, [row["kernel measured"] for row in mine], mark, **style)
             fine = np.unique([*np.linspace(gammas[0], gammas[-1], 60), *gammas, 1.0])
             lines = [theory(regime((2, *[2] * (L - 1), 2), gamma)) for gamma in fine]
             for ax, name in zip(axes, ("d_m", "kernel"), strict=False):
@@ -201,10 +222,22 @@ def _figure(rows: Sequence[dict[str, Any]], found: dict[Case, Found]) -> Any:
         axes[0].plot(fine, [line["d_s"] for line in lines], color="0.4", lw=1.0, ls="--", zorder=0)
         axes[0].plot([], [], "o", color="0.3", ms=4.5, label=r"$d_m$, to a minimum")
         axes[0].plot([], [], "o", color="0.3", ms=4.5, fillstyle="none", label=r"$d_s$, to a saddle")
-        for ax, title in zip(axes, ("exponents of the distances", "exponent of the kernel's change"), strict=False):
-            ax.set(xlabel=r"$\gamma$ (entries of variance $w^{-\gamma}$)", ylabel="exponent of the width", title=title)
+        for ax, title in zip(
+            axes, ("exponents of the distances", "exponent of the kernel's change"), strict=False
+        ):
+            ax.set(
+                xlabel=r"$\gamma$ (entries of variance $w^{-\gamma}$)",
+                ylabel="exponent of the width",
+                title=title,
+            )
             _phases(ax)
-        axes[2].set(xlabel=r"$\rho = w^{(1-\gamma)/2}$", ylabel=r"$d_m$", title="distance to a minimum", xscale="log", yscale="log")
+        axes[2].set(
+            xlabel=r"$\rho = w^{(1-\gamma)/2}$",
+            ylabel=r"$d_m$",
+            title="distance to a minimum",
+            xscale="log",
+            yscale="log",
+        )
         axes[2].plot([], [], color="0.3", lw=1.0, label="infinite width")
         for ax in (axes[0], axes[2]):
             ax.legend(frameon=False, fontsize="small")
@@ -216,12 +249,13 @@ def _plot_law(ax: Any, mark: str, depth: int, found: dict[Case, Found]) -> None:
     from .. import plotting
 
     mine = {case: result for case, result in found.items() if case.depth == depth}
-    rho = np.geomspace(*(f(result.rho for result in mine.values()) for f in (min, max)), 40)
+    sizes = [result.rho for result in mine.values()]
+    rho = np.geomspace(min(sizes), max(sizes), 40)
     s = next(iter(mine)).singular_values
     shade = plotting.colour(depth - 1)
     ax.plot(rho, [distance_at_infinite_width(s, depth, x) for x in rho], color=shade, lw=1.0)
     ax.plot(
-        [r.rho for r in mine.values()], [r.d_m for r in mine.values()], mark, ms=3, color=shade, alpha=0.5, mew=0,
+        sizes, [r.d_m for r in mine.values()], mark, ms=3, color=shade, alpha=0.5, mew=0,
         label=f"L = {depth}",
     )  # fmt: skip
 
@@ -234,4 +268,13 @@ def _phases(ax: Any) -> None:
     ax.axvline(1.0, color="0.5", lw=0.8)
     ax.set_xlim(low, high)
     for x, text, align in ((1.0, "lazy ", "right"), (1.0, " saddle-to-saddle", "left")):
-        ax.text(x, 0.01, text, ha=align, va="bottom", fontsize="small", color="0.3", transform=ax.get_xaxis_transform())
+        ax.text(
+            x,
+            0.01,
+            text,
+            ha=align,
+            va="bottom",
+            fontsize="small",
+            color="0.3",
+            transform=ax.get_xaxis_transform(),
+        )

@@ -61,7 +61,11 @@ def _products(weights: Sequence[Array], norms: Sequence[float]) -> Array:
     forward = forward_products(weights) if weights[0].shape[1] < weights[0].shape[0] else []
     for j, F in enumerate(forward[1:], start=2):
         P[0, j] = min(P[0, j], _norm(F))
-    backward = forward_products([W.T for W in reversed(weights)]) if weights[-1].shape[0] < weights[-1].shape[1] else []
+    backward = (
+        forward_products([W.T for W in reversed(weights)])
+        if weights[-1].shape[0] < weights[-1].shape[1]
+        else []
+    )
     for i, B in enumerate(backward[1:], start=2):
         P[L - i, L] = min(P[L - i, L], _norm(B))
     return P

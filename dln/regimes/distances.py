@@ -8,10 +8,11 @@ from itertools import pairwise
 
 import numpy as np
 
+from .. import checks, inits
 from ..costs import Cost, FullyObserved
 from ..network import end_to_end, layer_gradients, ntk
 from ..problem import Problem
-from ..typing import Array, Layers
+from ..typing import RNG, Array, Layers
 from .bounds import below_minimum, below_saddle
 from .minimisers import Minimisers, minimisers
 from .nearest import nearest
@@ -21,7 +22,9 @@ __all__ = ["Distance", "distance_to_minimum", "distance_to_saddle"]
 
 SETTLED = 1e-8  # change of the distance, relative, with which wider subspaces are not worth their cost
 MOST_ROUNDS = 24
+COARSE = 1e-3  # accuracy of the searches from many starts, of which the best goes on
 ALTERNATIONS = 50
+RESTARTS = 6
 MET = 1e-12  # violation of what makes a minimum, relative
 
 
@@ -57,7 +60,7 @@ class Distance(float):
         return f"Distance({self.lower:.6g} .. {self.upper:.6g})"
 
 
-def distance_to_minimum(cost: Cost, weights: Layers) -> Distance:
+def distance_to_minimum(cost: Cost, weights: Layers, *, restarts: int = RESTARTS, rng: RNG = 0) -> Distance:
     r"""Euclidean distance of the layers to the global minima of the loss :math:`C(W_L \cdots W_1)`, without decay.
 
     For a quadratic cost the minima are the factors of an affine set of matrices. To the factors nearest to a Gaussian
@@ -74,6 +77,10 @@ def distance_to_minimum(cost: Cost, weights: Layers) -> Distance:
     weights : sequence of array_like
         Layers [W_1, .., W_L], the hidden ones wide enough for every minimiser of the cost: min(n_0, n_L), or the rank
         of the minimiser if there is one only.
+    restarts : int
+        Searches from balanced factors in random bases added to the layers, beside those named below.
+    rng : None, int, SeedSequence or Generator
+        Randomness of the restarts.
 
     Returns
     -------
@@ -107,7 +114,8 @@ def distance_to_minimum(cost: Cost, weights: Layers) -> Distance:
     """
     problem = Problem.checked(cost, weights, 0.0)
     goal = minimisers(problem)
-    found = _nearest_minimum(problem.weights, goal)
+    restarts = checks.integer(restarts, "restarts", least=0)
+    found = _nearest_minimum(problem.weights, goal, restarts, checks.generator(rng))
     return Distance(below_minimum(problem.weights, goal), _gap(found, problem.weights), found)
 
 
@@ -172,30 +180,41 @@ def _gap(here: Sequence[Array], there: Sequence[Array]) -> float:
     return math.sqrt(sum(float(np.sum((V - W) ** 2)) for V, W in zip(here, there, strict=True)))
 
 
-def _nearest_minimum(weights: Sequence[Array], goal: Minimisers) -> list[Array]:
+def _nearest_minimum(
+    weights: Sequence[Array], goal: Minimisers, restarts: int, rng: np.random.Generator
+) -> list[Array]:
     """In subspaces that grow by the images of the layers found, until the distance changes no more."""
-    bases, found, last = krylov(weights, 1), list(weights), math.inf
-    starts: list[list[Array]] = []
+    bases, last = krylov(weights, 1), math.inf
+    small = projected(weights, bases)
+    searched = [nearest(small, start, goal, COARSE) for start in _starts(small, goal, restarts, rng)]
+    start = min((end for end in searched if end), key=lambda end: _gap(end, small))
     for _ in range(MOST_ROUNDS):
-        small = projected(weights, bases)
-        ends = [end for start in starts or _starts(small, goal) if (end := nearest(small, start, goal))]
-        best = min(ends, key=lambda end: _gap(end, small))
+        best = nearest(small, start, goal) or start
         step = lifted([V - W for V, W in zip(best, small, strict=True)], bases)
         found = [W + D for W, D in zip(weights, step, strict=True)]
-        wider = widened(bases, images(found))
-        distance = _gap(best, small)
-        if abs(last - distance) <= SETTLED * distance or [*map(np.size, wider)] == [*map(np.size, bases)]:
+        distance, before = _gap(best, small), bases
+        bases = widened(bases, images(found))
+        if abs(last - distance) <= SETTLED * distance or [*map(np.size, bases)] == [*map(np.size, before)]:
             break
-        bases, last = wider, distance
-        starts = [[W + D for W, D in zip(projected(weights, bases), projected(step, bases), strict=True)]]
+        small, last = projected(weights, bases), distance
+        start = [W + D for W, D in zip(small, projected(step, bases), strict=True)]
     return _met(found, goal)
 
 
-def _starts(weights: Sequence[Array], goal: Minimisers) -> list[list[Array]]:
+def _starts(
+    weights: Sequence[Array], goal: Minimisers, restarts: int, rng: np.random.Generator
+) -> list[list[Array]]:
     """The layers themselves, and balanced factors of the minimisers nearest to their product and to zero."""
     A = end_to_end(weights)
-    products = [goal.nearest(A), goal.nearest(0.0 * A)][: 1 if goal.point is not None else 2]
-    return [list(weights), *(_aligned(weights, product) for product in products)]
+    near, least = goal.nearest(A), goal.nearest(0.0 * A)
+    starts = [list(weights), _aligned(weights, near)]
+    if goal.point is None:
+        starts.append(_aligned(weights, least))
+    widths = (A.shape[1], *(len(W) for W in weights))
+    for _ in range(restarts):
+        grown = inits.balanced(least, len(weights), widths=widths, rng=rng)
+        starts.append([W + V for W, V in zip(weights, grown, strict=True)])
+    return starts
 
 
 def _aligned(weights: Sequence[Array], A: Array) -> list[Array]:
@@ -214,15 +233,15 @@ def _aligned(weights: Sequence[Array], A: Array) -> list[Array]:
 def _met(weights: list[Array], goal: Minimisers) -> list[Array]:
     """The layers moved onto the minima: what the subspaces have left out, by Gauss-Newton steps."""
     m, size = len(goal.values), float(np.linalg.norm(goal.values))
+    R = goal.rows.reshape(m, -1)
     for _ in range(10):
         excess = goal.excess(end_to_end(weights))
         if np.linalg.norm(excess) <= MET * size:
-            break
-        R = goal.rows.reshape(m, -1)
+            return weights
         kernel = R @ ntk(weights).reshape(R.shape[1], -1) @ R.T
         M = np.tensordot(np.linalg.lstsq(kernel, excess)[0], goal.rows, 1)
         weights = [W - D for W, D in zip(weights, layer_gradients(weights, M), strict=True)]
-    return weights
+    return _aligned(weights, goal.nearest(end_to_end(weights)))
 
 
 def _without_a_mode(target: Array, weights: Sequence[Array]) -> list[Array]:
@@ -234,5 +253,7 @@ def _without_a_mode(target: Array, weights: Sequence[Array]) -> list[Array]:
     left, right = np.delete(U, gone, axis=1), np.delete(Vt, gone, axis=0).T
     rest = [weights[0] @ right, *weights[1:-1], left.T @ weights[-1]]
     kept = FullyObserved(left.T @ target @ right)
-    first, *middle, last = _nearest_minimum(rest, minimisers(Problem.checked(kept, rest, 0.0)))
+    first, *middle, last = _nearest_minimum(
+        rest, minimisers(Problem.checked(kept, rest, 0.0)), RESTARTS, checks.generator(0)
+    )
     return [first @ right.T, *middle, left @ last]

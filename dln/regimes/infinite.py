@@ -62,7 +62,9 @@ def distance_at_infinite_width(singular_values: ArrayLike, depth: int, rho: floa
     """
     s = np.atleast_1d(checks.array(singular_values, "singular_values"))
     if s.ndim != 1 or (s < 0).any():
-        raise ValueError(f"`singular_values` must be a list of numbers >= 0, got {s}. Take those of a matrix.")
+        raise ValueError(
+            f"`singular_values` must be a list of numbers >= 0, got {s}. Take those of a matrix."
+        )
     layers = tree(checks.integer(depth, "depth", least=2, most=64), checks.positive(rho, "rho"))
     return math.hypot(*(float(distance_to_minimum(FullyObserved([[x]]), layers)) for x in s if x > 0))
 

@@ -73,7 +73,9 @@ def linearised(cost: Cost, weights: Layers, t: ArrayLike) -> Array:
 
 
 def ntk_change(trajectory: Trajectory) -> Array:
-    r"""Relative change of the tangent kernel, :math:`\|\Theta(t) - \Theta(0)\|_F / \|\Theta(0)\|_F`, at the saved times.
+    r"""Relative change of the tangent kernel at the saved times.
+
+    .. math:: \|\Theta(t) - \Theta(0)\|_F / \|\Theta(0)\|_F
 
     Parameters
     ----------

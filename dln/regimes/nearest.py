@@ -23,7 +23,9 @@ from .minimisers import Minimisers
 
 __all__ = ["Factors", "flat", "nearest"]
 
-CONVERGED = 1e-11  # norm of the projected gradient, relative to the distance
+CONVERGED = (
+    1e-7  # norm of the projected gradient, relative to the distance, whose error is of second order in it
+)
 FEASIBLE = 1e-13  # violation of the constraints, relative to their size
 MOST_STEPS, MOST_RETURNS = 200, 60
 IMAGINARY = 1e-30  # of the complex step, which has no cancellation
@@ -74,7 +76,9 @@ class Factors:
         return product
 
 
-def nearest(start: Sequence[Array], near: Sequence[Array], goal: Minimisers) -> list[Array] | None:
+def nearest(
+    start: Sequence[Array], near: Sequence[Array], goal: Minimisers, accuracy: float = CONVERGED
+) -> list[Array] | None:
     """Layers whose product minimises the cost, nearest to `start`, searched from `near`; None where none is met."""
     origin, shapes = as_state(start), [W.shape for W in start]
     here = _returned(as_state(near), shapes, goal)
@@ -86,12 +90,12 @@ def nearest(start: Sequence[Array], near: Sequence[Array], goal: Minimisers) -> 
         multipliers = here.solve(here.J @ offset)
         gradient = here.tangent(offset)
         distance, slope = float(np.linalg.norm(offset)), float(np.linalg.norm(gradient))
-        if slope <= CONVERGED * distance:
+        if slope <= accuracy * distance:
             break
         forcing = min(0.1, math.sqrt(slope / distance))
         radius = min(radius, distance)
         moved = None
-        while moved is None and radius > CONVERGED * distance:
+        while moved is None and radius > 1e-12 * distance:
             step, gain = _step(here.curvature(multipliers, goal), gradient, radius, forcing)
             there = _returned(origin + offset + step, shapes, goal)
             length = float(np.linalg.norm(step))

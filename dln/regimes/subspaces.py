@@ -1,8 +1,8 @@
 r"""A network seen from small subspaces of its hidden layers, by which its width stops to matter.
 
-Gradients, and shortest ways to a minimum, live in the images :math:`F_l` of the inputs and :math:`B_l^T` of the outputs.
-A Krylov space of order k holds those, and what k further layers make of them; the error of the network projected on it
-falls faster than geometrically in k.
+Gradients, and shortest ways to a minimum, live in the images :math:`F_l` of the inputs and :math:`B_l^T` of the
+outputs. A Krylov space of order k holds those, and what k further layers make of them; the error of the network
+projected on it falls faster than geometrically in k.
 """
 
 from __future__ import annotations
