@@ -39,7 +39,7 @@ FULL = {
 QUICK = {"depths": [2, 3], "widths": [64, 128, 256], "gammas": [1.0, 2.0], "seeds": 2}
 ORDER = 4  # of the Krylov spaces
 STOP = 1e-6  # share of the cost at A = 0
-QUANTITIES = ("d_m", "d_s", "kernel", "linear", "time")
+QUANTITIES = {"d_m": "unit_d_m", "d_s": "d_s", "kernel": "kernel", "linear": "linear", "time": "time"}
 COLUMNS = (
     *("depth", "gamma", "regime", "d_m", "proved", "d_m / law", "spread", "d_s / rho"),
     *(f"{name} ~ w^" for name in QUANTITIES),
@@ -62,6 +62,7 @@ class Found:
     """What was measured: bounds of the distances, their law at infinite width, and the run."""
 
     rho: float
+    away: float  # |A* - A(0)| / |A*|
     d_m: float
     below: float
     law: float
@@ -70,6 +71,11 @@ class Found:
     kernel: float
     linear: float
     time: float
+
+    @property
+    def unit_d_m(self) -> float:
+        """d_m for what is to be learned, A* - A(0), brought to the size of A*: that differs from start to start."""
+        return self.d_m / self.away
 
 
 def options(parser: argparse.ArgumentParser) -> None:
@@ -129,8 +135,8 @@ def run(options: argparse.Namespace) -> Outcome:
             "least lower and largest upper bound of the distance to the saddles, over all widths and starts.",
             "~ w^: measured exponent of the width (that of the theory), of geometric means over the starts. kernel: "
             f"relative change of the tangent kernel until the cost is {STOP:g} of that at A = 0; linear: largest "
-            "distance to the linearised flow, over |A*|; time: until then. For gamma > 1 the kernel grows from its "
-            "start to order 1, and at L = 2 the time grows like log w.",
+            "distance to the linearised flow, over |A* - A(0)|; time: until then; d_m: over |A* - A(0)|. For gamma > 1 "
+            "the kernel grows from its start to order 1, and at L = 2 the time grows like log w.",
         ],
         parameters={
             "depths": depths, "widths": widths, "gammas": gammas, "singular_values": list(s), "seed": first,
@@ -152,9 +158,10 @@ def _measure(case: Case) -> Found:
     flow = gradient_flow(cost, small, (0.0, math.inf), until=Until(cost=STOP * cost.value(0 * A)), rtol=1e-6)
     gaps = np.linalg.norm(flow.end_to_end - linearised(cost, start, flow.t), axis=(1, 2))
     return Found(
-        rho=rho, d_m=minimum.upper, below=minimum.lower, law=distance_at_infinite_width(away, case.depth, rho),
+        rho=rho, away=float(np.linalg.norm(away) / np.linalg.norm(target)), d_m=minimum.upper,
+        below=minimum.lower, law=distance_at_infinite_width(away, case.depth, rho),
         d_s=saddle.upper, saddle_below=saddle.lower, kernel=float(ntk_change(flow)[-1]),
-        linear=float(gaps.max() / np.linalg.norm(target)), time=float(flow.t[-1]),
+        linear=float(gaps.max() / np.linalg.norm(away)), time=float(flow.t[-1]),
     )  # fmt: skip
 
 
@@ -184,7 +191,7 @@ def _row(depth: int, gamma: float, found: dict[Case, Found]) -> dict[str, Any]:
         "d_s / rho bounds": [low, high],
     }  # fmt: skip
     for name, power in theory(expected).items():
-        means = [_mean(np.log([getattr(r, name) for r in results])) for results in by_width]
+        means = [_mean(np.log([getattr(r, QUANTITIES[name]) for r in results])) for results in by_width]
         slope = float(np.polyfit(np.log(widths), means, 1)[0]) if len(widths) > 1 else math.nan
         row |= {
             f"{name} ~ w^": f"{slope:.2f} ({power:.2f})",
@@ -233,7 +240,7 @@ def _figure(rows: Sequence[dict[str, Any]], found: dict[Case, Found]) -> Any:
             _phases(ax)
         axes[2].set(
             xlabel=r"$\rho = w^{(1-\gamma)/2}$",
-            ylabel=r"$d_m$",
+            ylabel=r"$d_m\,\|A^*\| / \|A^* - A(0)\|$",
             title="distance to a minimum",
             xscale="log",
             yscale="log",
@@ -255,7 +262,7 @@ def _plot_law(ax: Any, mark: str, depth: int, found: dict[Case, Found]) -> None:
     shade = plotting.colour(depth - 1)
     ax.plot(rho, [distance_at_infinite_width(s, depth, x) for x in rho], color=shade, lw=1.0)
     ax.plot(
-        sizes, [r.d_m for r in mine.values()], mark, ms=3, color=shade, alpha=0.5, mew=0,
+        sizes, [result.unit_d_m for result in mine.values()], mark, ms=3, color=shade, alpha=0.5, mew=0,
         label=f"L = {depth}",
     )  # fmt: skip
 
@@ -267,6 +274,8 @@ def _phases(ax: Any) -> None:
     ax.axvspan(1.0, high, color="tab:orange", alpha=0.09, lw=0)
     ax.axvline(1.0, color="0.5", lw=0.8)
     ax.set_xlim(low, high)
+    ax.text(0.99, 0.3, "mean field", ha="right", va="bottom", rotation=90, fontsize="small", color="0.3",
+            transform=ax.get_xaxis_transform())  # fmt: skip
     for x, text, align in ((1.0, "lazy ", "right"), (1.0, " saddle-to-saddle", "left")):
         ax.text(
             x,
