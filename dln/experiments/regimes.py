@@ -36,10 +36,16 @@ FULL = {
     "gammas": [0.8, 0.9, 1.0, 1.5, 2.0, 3.0],
     "seeds": 6,
 }
-QUICK = {"depths": [2, 3], "widths": [64, 128, 256], "gammas": [1.0, 2.0], "seeds": 2}
+QUICK = {"depths": [2, 3], "widths": [32, 64, 128], "gammas": [1.0, 2.0], "seeds": 4}
 ORDER = 4  # of the Krylov spaces
 STOP = 1e-6  # share of the cost at A = 0
-QUANTITIES = {"d_m": "unit_d_m", "d_s": "d_s", "kernel": "kernel", "linear": "linear", "time": "time"}
+QUANTITIES = {
+    "d_m": "unit_d_m",
+    "d_s": "d_s",
+    "kernel": "unit_kernel",
+    "linear": "unit_linear",
+    "time": "time",
+}
 COLUMNS = (
     *("depth", "gamma", "regime", "d_m", "proved", "d_m / law", "spread", "d_s / rho"),
     *(f"{name} ~ w^" for name in QUANTITIES),
@@ -77,6 +83,16 @@ class Found:
         """d_m for what is to be learned, A* - A(0), brought to the size of A*: that differs from start to start."""
         return self.d_m / self.away
 
+    @property
+    def unit_kernel(self) -> float:
+        """Change of the kernel likewise."""
+        return self.kernel / self.away
+
+    @property
+    def unit_linear(self) -> float:
+        """Error of the linearised flow, which is quadratic in what is to be learned."""
+        return self.linear / self.away**2
+
 
 def options(parser: argparse.ArgumentParser) -> None:
     """Command-line options."""
@@ -98,7 +114,7 @@ def options(parser: argparse.ArgumentParser) -> None:
     add(
         "--quick",
         action="store_true",
-        help="depths 2 and 3, widths to 256, gamma = 1-1/L, 1, 2, 2 seeds by default",
+        help="depths 2 and 3, widths to 128, gamma = 1-1/L, 1, 2 by default",
     )
 
 
@@ -135,7 +151,7 @@ def run(options: argparse.Namespace) -> Outcome:
             "least lower and largest upper bound of the distance to the saddles, over all widths and starts.",
             "~ w^: measured exponent of the width (that of the theory), of geometric means over the starts. kernel: "
             f"relative change of the tangent kernel until the cost is {STOP:g} of that at A = 0; linear: largest "
-            "distance to the linearised flow, over |A* - A(0)|; time: until then; d_m: over |A* - A(0)|. For gamma > 1 "
+            "distance to the linearised flow; these and d_m for |A* - A(0)| = 1; time: until then. For gamma > 1 "
             "the kernel grows from its start to order 1, and at L = 2 the time grows like log w.",
         ],
         parameters={
@@ -161,7 +177,7 @@ def _measure(case: Case) -> Found:
         rho=rho, away=float(np.linalg.norm(away) / np.linalg.norm(target)), d_m=minimum.upper,
         below=minimum.lower, law=distance_at_infinite_width(away, case.depth, rho),
         d_s=saddle.upper, saddle_below=saddle.lower, kernel=float(ntk_change(flow)[-1]),
-        linear=float(gaps.max() / np.linalg.norm(away)), time=float(flow.t[-1]),
+        linear=float(gaps.max() / np.linalg.norm(target)), time=float(flow.t[-1]),
     )  # fmt: skip
 
 

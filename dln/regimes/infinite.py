@@ -20,7 +20,7 @@ from .distances import distance_to_minimum
 
 __all__ = ["distance_at_infinite_width", "tree"]
 
-ORDER = {2: 0, 3: 12, 4: 8}  # 5 from there on; the trees of depth 2 and 3 are chains
+ORDER = {2: 0, 3: 12, 4: 8}  # 5 from there on; the trees of depth 2 and 3 do not branch
 
 
 def distance_at_infinite_width(singular_values: ArrayLike, depth: int, rho: float) -> float:
@@ -29,7 +29,8 @@ def distance_at_infinite_width(singular_values: ArrayLike, depth: int, rho: floa
     .. math:: d^2 = \sum_i d_\infty(s_i)^2
 
     with the singular values of A*, and the distance of a tree of neurons to the minima of :math:`\tfrac12 (a - s)^2`.
-    At finite width those of A* - A(0) give the better answer.
+    At finite width those of A* - A(0) give the better answer. The tree is cut off: relative errors are below 1e-6 for
+    L <= 3, 1e-4 for L = 4, and 1e-3 for L = 5.
 
     Parameters
     ----------
@@ -58,7 +59,7 @@ def distance_at_infinite_width(singular_values: ArrayLike, depth: int, rho: floa
     >>> print(f"{distance_at_infinite_width(s, 3, 10.0):.5f}, lazy {np.linalg.norm(s) / 3**0.5 / 100:.5f}")
     0.00981, lazy 0.00981
     >>> print(f"{distance_at_infinite_width(s, 3, 1e-9):.5f}, zero {np.sqrt(3 * np.sum(s ** (2 / 3))):.5f}")
-    2.55274, zero 2.55274
+    2.55273, zero 2.55273
     """
     s = np.atleast_1d(checks.array(singular_values, "singular_values"))
     if s.ndim != 1 or (s < 0).any():
@@ -66,7 +67,8 @@ def distance_at_infinite_width(singular_values: ArrayLike, depth: int, rho: floa
             f"`singular_values` must be a list of numbers >= 0, got {s}. Take those of a matrix."
         )
     layers = tree(checks.integer(depth, "depth", least=2, most=64), checks.positive(rho, "rho"))
-    return math.hypot(*(float(distance_to_minimum(FullyObserved([[x]]), layers)) for x in s if x > 0))
+    modes = (distance_to_minimum(FullyObserved([[x]]), layers, restarts=0) for x in s if x > 0)
+    return math.hypot(*map(float, modes))
 
 
 def tree(depth: int, rho: float, order: int | None = None) -> list[Array]:

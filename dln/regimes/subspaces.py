@@ -35,7 +35,7 @@ def krylov(weights: Sequence[Array], order: int) -> list[Array]:
     """Bases of the hidden layers that hold the images, and W_l and W_l^T of those of the order before."""
     none = [np.empty((len(W), 0)) for W in weights[:-1]]
     bases = widened(none, images(weights))
-    for _ in range(order):
+    for _ in range(order if bases else 0):
         up = [none[0], *(W @ Q for W, Q in zip(weights[1:-1], bases, strict=False))]
         down = [*(W.T @ Q for W, Q in zip(weights[1:-1], bases[1:], strict=True)), none[-1]]
         bases = widened(bases, [np.hstack(pair) for pair in zip(up, down, strict=True)])

@@ -1,6 +1,6 @@
 r"""Without its first and its last layer a network is at a strict saddle, however large the hidden layers are.
 
-The distance to it is :math:`(\|W_1\|_F^2 + \|W_L\|_F^2)^{1/2}`, about :math:`\rho \sqrt{n_0 + n_L}` for a wide Gaussian net.
+Its distance is :math:`(\|W_1\|_F^2 + \|W_L\|_F^2)^{1/2}`, about :math:`\rho \sqrt{n_0 + n_L}` for a Gaussian start.
 """
 
 from __future__ import annotations
