@@ -36,7 +36,7 @@ FULL = {
     "gammas": [0.8, 0.9, 1.0, 1.5, 2.0, 3.0],
     "seeds": 6,
 }
-QUICK = {"depths": [2, 3], "widths": [32, 64, 128], "gammas": [1.0, 2.0], "seeds": 4}
+QUICK = {"depths": [2, 3], "widths": [32, 64, 128], "gammas": [1.0, 2.0], "seeds": 3}
 ORDER = 4  # of the Krylov spaces
 STOP = 1e-6  # share of the cost at A = 0
 QUANTITIES = {

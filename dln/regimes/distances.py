@@ -24,7 +24,6 @@ SETTLED = 1e-8  # change of the distance, relative, with which wider subspaces a
 MOST_ROUNDS = 24
 COARSE = 1e-3  # accuracy of the searches from many starts, of which the best goes on
 ALTERNATIONS = 50
-RESTARTS = 6
 MET = 1e-12  # violation of what makes a minimum, relative
 
 
@@ -60,7 +59,7 @@ class Distance(float):
         return f"Distance({self.lower:.6g} .. {self.upper:.6g})"
 
 
-def distance_to_minimum(cost: Cost, weights: Layers, *, restarts: int = RESTARTS, rng: RNG = 0) -> Distance:
+def distance_to_minimum(cost: Cost, weights: Layers, *, restarts: int = 6, rng: RNG = 0) -> Distance:
     r"""Euclidean distance of the layers to the global minima of the loss :math:`C(W_L \cdots W_1)`, without decay.
 
     For a quadratic cost the minima are the factors of an affine set of matrices. To the factors nearest to a Gaussian
@@ -253,7 +252,6 @@ def _without_a_mode(target: Array, weights: Sequence[Array]) -> list[Array]:
     left, right = np.delete(U, gone, axis=1), np.delete(Vt, gone, axis=0).T
     rest = [weights[0] @ right, *weights[1:-1], left.T @ weights[-1]]
     kept = FullyObserved(left.T @ target @ right)
-    first, *middle, last = _nearest_minimum(
-        rest, minimisers(Problem.checked(kept, rest, 0.0)), RESTARTS, checks.generator(0)
-    )
+    goal = minimisers(Problem.checked(kept, rest, 0.0))
+    first, *middle, last = _nearest_minimum(rest, goal, 0, checks.generator(0))
     return [first @ right.T, *middle, left @ last]
