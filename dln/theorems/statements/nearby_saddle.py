@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -48,8 +49,12 @@ def identities() -> Iterator[tuple[str, Any]]:
     yield "the direction has both layers of length one", [np.sum(W * W) - 1 for W in step]
     moved = [step[0], zero, step[1]]
     for l in range(3):
-        turned = derivative(lambda W, l=l: network.layer_gradients(W, G)[l], [zero, M, zero], moved)
+        turned = derivative(partial(_gradient, G, l), [zero, M, zero], moved)
         yield f"it is an eigenvector in layer {l + 1}", turned - claim_eigenvalue(s[0], m[0]) * moved[l]
+
+
+def _gradient(G: Any, l: int, weights: list[Any]) -> Any:
+    return network.layer_gradients(weights, G)[l]
 
 
 def residual(run: Run) -> float:
