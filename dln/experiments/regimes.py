@@ -262,6 +262,7 @@ def _figure(rows: Sequence[dict[str, Any]], found: dict[Case, Found]) -> Any:
             yscale="log",
         )
         axes[2].plot([], [], color="0.3", lw=1.0, label="infinite width")
+        plotting.plain_ticks(axes[2].yaxis)
         for ax in (axes[0], axes[2]):
             ax.legend(frameon=False, fontsize="small")
     return figure
@@ -290,7 +291,7 @@ def _phases(ax: Any) -> None:
     ax.axvspan(1.0, high, color="tab:orange", alpha=0.09, lw=0)
     ax.axvline(1.0, color="0.5", lw=0.8)
     ax.set_xlim(low, high)
-    ax.text(0.99, 0.3, "mean field", ha="right", va="bottom", rotation=90, fontsize="small", color="0.3",
+    ax.text(0.99, 0.8, "mean field", ha="right", va="center", rotation=90, fontsize="small", color="0.3",
             transform=ax.get_xaxis_transform())  # fmt: skip
     for x, text, align in ((1.0, "lazy ", "right"), (1.0, " saddle-to-saddle", "left")):
         ax.text(
