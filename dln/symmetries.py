@@ -1,4 +1,4 @@
-r"""Symmetries of the loss of the layers: rotations of hidden layers, and inclusion into wider networks.
+r"""Symmetries of the loss of the layers: rotations of hidden layers, and inclusion into wider networks; the way out.
 
 Both keep :math:`A = W_L \cdots W_1` and commute with the gradient flow, gradient descent, mini-batches, momentum and
 weight decay, and with whatever else is linear in the gradients of the layers (not with Adam). An included network is
@@ -15,7 +15,7 @@ from . import checks, network
 from .inits import orthonormal
 from .typing import RNG, Array, ArrayLike, Layers
 
-__all__ = ["include", "rotate"]
+__all__ = ["grow", "include", "rotate"]
 
 ORTHOGONAL = 1e-10  # largest entry of O O^T - I that passes
 
@@ -116,3 +116,51 @@ def include(weights: Layers, hidden: int | Sequence[int]) -> list[Array]:
     else:
         widths = [checks.integer(hidden, "hidden", least=1, most=checks.MOST)] * (len(layers) - 1)
     return network.include(layers, widths)
+
+
+def grow(weights: Layers, G: ArrayLike, size: float) -> list[Array]:
+    r"""Layers with one neuron more in every hidden layer, along the top singular pair (u, v) of the gradient G = dC/dA.
+
+    The new weights have norm `size` in every layer: :math:`\epsilon v^T`, :math:`\epsilon`, .., :math:`-\epsilon u`.
+    The product changes by :math:`-\epsilon^L u v^T`, and the cost by :math:`-\epsilon^L \sigma_1(G)` to leading order:
+    no other new neuron of this norm lowers it more.
+
+    Parameters
+    ----------
+    weights : sequence of array_like
+        Layers [W_1, .., W_L], L >= 2.
+    G : array_like, shape (n_L, n_0)
+        Gradient of the cost at their product.
+    size : float
+        epsilon > 0.
+
+    Returns
+    -------
+    list of ndarray
+
+    Raises
+    ------
+    ValueError, TypeError
+        If the layers do not chain, there is one only, G does not fit them, or `size` is not positive.
+
+    References
+    ----------
+    A. Jacot et al., arXiv 2106.15933, the step of the greedy low-rank algorithm.
+
+    Examples
+    --------
+    >>> W_1, W_2 = grow([[[1.0, 0.0]], [[1.0], [0.0]]], [[0.0, 0.0], [0.0, -2.0]], 0.1)
+    >>> print(W_2 @ W_1)
+    [[1.   0.  ]
+     [0.   0.01]]
+    """
+    layers, size = checks.layers(weights), checks.positive(size, "size")
+    if len(layers) < 2:
+        raise ValueError("`weights` must have a hidden layer, got one layer. Give at least two.")
+    U, _, Vt = np.linalg.svd(checks.array(G, "G", shape=(len(layers[-1]), layers[0].shape[1])))
+    wider = network.include(layers, [len(W) + 1 for W in layers[:-1]])
+    wider[0][-1] = size * Vt[0]
+    for W in wider[1:-1]:
+        W[-1, -1] = size
+    wider[-1][:, -1] = -size * U[:, 0]
+    return wider

@@ -199,8 +199,9 @@ def test_basins_of_the_minima_are_their_ranks(depth):
 
 
 @pytest.mark.parametrize("depth", [3, 4])
-def test_starts_lie_at_a_share_of_the_barrier_from_the_lowest_minima(depth):
+def test_starts_lie_at_a_share_of_the_barrier_from_the_lowest_minima(depth, monkeypatch):
     """s_1(G) b^(L-2) = lambda; of the minima of rank 3 there are two at depth 4."""
+    monkeypatch.setattr(jumps, "NOISE", 0.0)
     problem = jumps._completion.problem(arguments(size=8, singular_values=[4.0, 3.0], observed=40), 0)
     solved = dln.schatten.solve(problem.cost, 0.2, depth)
     assert depth == 3 or sum(m.rank == 3 for m in solved) == 2
@@ -225,6 +226,14 @@ def test_above_the_barrier_the_flow_goes_up():
         h = np.eye(6)[0]
         layers = [u * np.outer(h, Vt[0]), u * np.outer(h, h), -u * np.outer(U[:, 0], h)]
         assert jumps._basin(problem.cost, layers, 0.7) == rank
+
+
+def test_starts_beyond_the_barrier_are_seen_to_go_up(tmp_path):
+    """The negative control: what counts no jumps up would see them."""
+    options = ("--depths", 3, "--rates", 0.5, "--seeds", 2, "--time", 10, "--looks", 2, "--kick")
+    below, beyond = (quick("one-way-jumps", tmp_path, *options, kick)["rows"] for kick in (0.5, 1.3))
+    assert [row["up"] for row in below] == [0, 0]
+    assert all(row["up"] >= 2 for row in beyond)
 
 
 @pytest.mark.parametrize("depth", [2, 3, 4])

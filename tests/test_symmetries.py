@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 import dln
 from dln import network
+from dln.symmetries import grow
 
 WIDTHS = st.lists(st.integers(1, 5), min_size=2, max_size=6)
 SEEDS = st.integers(0, 2**32 - 1)
@@ -160,6 +161,29 @@ def test_critical_points_and_their_spectra_go_along(depth):
     assert wide[0] == pytest.approx(-1.0 if depth == 2 else 0.0, abs=1e-12)
 
 
+# The way out of an included minimum
+
+
+@given(widths=st.lists(st.integers(2, 4), min_size=3, max_size=5), seed=SEEDS)
+@settings(max_examples=40, deadline=None)
+def test_no_new_neuron_of_that_size_lowers_the_cost_more(widths, seed):
+    """The first-order change <G, dA> is -eps^L s_1(G), and above it for random neurons of the same norms."""
+    rng = np.random.default_rng(seed)
+    weights, depth, size = draw(widths, rng), len(widths) - 1, 0.3
+    G = rng.standard_normal((widths[-1], widths[0]))
+    grown = grow(weights, G, size)
+    assert gap([W[:n, :m] for W, n, m in zip(grown, widths[1:], widths, strict=False)], weights) == 0.0
+    A = network.end_to_end(weights)
+    best = np.sum(G * (network.end_to_end(grown) - A))
+    assert best == pytest.approx(-(size**depth) * np.linalg.norm(G, 2), rel=1e-12)
+    for _ in range(5):
+        u, v = rng.standard_normal(widths[-1]), rng.standard_normal(widths[0])
+        other = size**depth * np.outer(u / np.linalg.norm(u), v / np.linalg.norm(v))
+        assert np.sum(G * other) >= best * (1 + 1e-12)
+    new = [grown[0][-1], grown[-1][:, -1], *(W[-1] for W in grown[1:-1]), *(W[:, -1] for W in grown[1:-1])]
+    assert [np.linalg.norm(w) for w in new] == pytest.approx([size] * len(new), rel=1e-12)
+
+
 # The door
 
 
@@ -178,6 +202,9 @@ HALVES = [0.5 * np.eye(2), 0.5 * np.eye(2)]
         (lambda: dln.include(HALVES, 1), ValueError, r"`hidden` must be at least \[2\], got \[1\]"),
         (lambda: dln.include(HALVES, [3, 3]), ValueError, r"`hidden` must be at least \[2\], got \[3, 3\]"),
         (lambda: dln.include(HALVES, 2.5), TypeError, "`hidden` must be an integer"),
+        (lambda: grow(HALVES, np.eye(3), 0.1), ValueError, r"`G` must have shape \(2, 2\)"),
+        (lambda: grow(HALVES, np.eye(2), 0.0), ValueError, "`size` must be positive"),
+        (lambda: grow([np.eye(2)], np.eye(2), 0.1), ValueError, "`weights` must have a hidden layer"),
         (lambda: dln.include(HALVES, "3"), TypeError, r"`hidden\[0\]` must be an integer"),
     ],
 )

@@ -5,8 +5,8 @@ neurons are added (`dln.include`): the cost and the gradient stay as they were. 
 eigenvalues :math:`\pm \sigma_i(G)` to the Hessian. For L > 2 it brings zeros, and the escape along
 :math:`\epsilon (h v^T, h h^T, \dots, -u h^T)`, with h a new neuron and (u, v) the top singular pair of G, shows in the
 cost at order L only: :math:`-\epsilon^L \sigma_1(G)` (A. Jacot et al., arXiv 2106.15933). From such a start the flow
-grows the new neuron at the speed :math:`\dot c = L^{-(L-2)/2} \sigma_1(G)\, c^{L-1}`, c the norm of its weights, and
-comes to rest at a minimum of rank k + 1.
+grows the new neuron, of weights u in every layer, as :math:`\dot u = \sigma_1(G)\, u^{L-1}`, and comes to rest at a
+minimum of rank k + 1.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -22,11 +22,10 @@ import numpy as np
 
 from .. import checks, inits, network, progress, schatten
 from ..costs import Cost
-from ..critical import escape_speed
 from ..flow import gradient_flow
 from ..landscape import hessian
 from ..schatten.fixed_rank import Penalised, Point, newton
-from ..symmetries import include
+from ..symmetries import grow, include
 from ..trajectory import Trajectory
 from ..typing import Array
 from . import Outcome, _completion
@@ -74,20 +73,9 @@ class Case:
         return self.cost.gradient(self.A)
 
     @cached_property
-    def direction(self) -> list[Array]:
-        """Direction of the escape: layers of norm 1 on the first new neuron, whose product is minus u v^T."""
-        U, _, Vt = np.linalg.svd(self.G)
-        layers = [np.zeros_like(W) for W in self.wide]
-        new = self.rank
-        layers[0][new] = Vt[0]
-        for W in layers[1:-1]:
-            W[new, new] = 1.0
-        layers[-1][:, new] = -U[:, 0]
-        return layers
-
-    def kicked(self, size: float) -> list[Array]:
-        """The wide network moved along the direction of the escape."""
-        return [W + size * D for W, D in zip(self.wide, self.direction, strict=True)]
+    def top(self) -> float:
+        """Its largest singular value."""
+        return float(np.linalg.norm(self.G, 2))
 
     @cached_property
     def spectra(self) -> tuple[Array, Array]:
@@ -98,23 +86,20 @@ class Case:
     def drops(self) -> Array:
         """Fall of the cost for every kick."""
         before = self.cost.value(self.A)
-        return np.array([before - self.cost.value(network.end_to_end(self.kicked(e))) for e in KICKS])
+        kicked = [include(grow(self.narrow, self.G, size), self.width) for size in KICKS]
+        return np.array([before - self.cost.value(network.end_to_end(weights)) for weights in kicked])
 
     def escape(self, kick: float) -> tuple[Trajectory, float]:
         """The flow from the kicked network to rest, and the speed of the new neuron over its first doubling.
 
         Only one new neuron is there: others would stay at zero, until rounding wakes them on the next strict saddle.
         """
-        one = replace(self, width=self.rank + 1)
-        speed, start = escape_speed(self.G, self.depth), one.kicked(kick)
-        doubled = _duration(kick * math.sqrt(self.depth), 2.0, speed, self.depth)
-        first = gradient_flow(self.cost, start, (0.0, doubled), t_eval=[0.0, doubled], rtol=1e-10)
+        start, doubling = grow(self.narrow, self.G, kick), _duration(kick, 2.0, self.top, self.depth)
+        first = gradient_flow(self.cost, start, (0.0, doubling), t_eval=[0.0, doubling], rtol=1e-10)
         assert first.weights is not None
-        grown = [
-            sum(np.sum(W[k] * D) for W, D in zip(first.weights, one.direction, strict=True)) for k in (0, 1)
-        ]
-        measured = _duration(grown[0] / math.sqrt(self.depth), grown[1] / grown[0], 1.0, self.depth) / doubled
-        escaped = _duration(kick * math.sqrt(self.depth), 1 / kick, speed, self.depth)
+        grown = float(np.linalg.norm(first.weights[0][-1, -1])) / kick
+        measured = _duration(kick, grown, 1.0, self.depth) / doubling
+        escaped = _duration(kick, 1 / kick, self.top, self.depth)
         there = gradient_flow(self.cost, start, (0.0, 2 * escaped)).end_to_end[-1]
         wait = REST / _slowest(
             self.cost, _newton(self.cost, there, self.rank + 1).A, self.rank + 1, self.depth
@@ -130,11 +115,11 @@ def _slowest(cost: Cost, A: Array, rank: int, depth: int) -> float:
     return float(min(rates[rates > 1e-7 * rates[-1]]))
 
 
-def _duration(c: float, factor: float, speed: float, depth: int) -> float:
-    """Time in which c' = speed c^(depth - 1) multiplies c by a factor."""
+def _duration(u: float, factor: float, speed: float, depth: int) -> float:
+    """Time in which u' = speed u^(depth - 1) multiplies u by a factor."""
     if depth == 2:
         return math.log(factor) / speed
-    return c ** (2 - depth) * (1 - factor ** (2 - depth)) / ((depth - 2) * speed)
+    return u ** (2 - depth) * (1 - factor ** (2 - depth)) / ((depth - 2) * speed)
 
 
 def options(parser: argparse.ArgumentParser) -> None:
@@ -218,7 +203,7 @@ def _newton(cost: Cost, A: Array, rank: int) -> Point:
 
 
 def _row(case: Case, trajectory: Trajectory, speed: float) -> dict[str, Any]:
-    (_, after), drops, s = case.spectra, case.drops, float(np.linalg.norm(case.G, 2))
+    (_, after), drops, s = case.spectra, case.drops, case.top
     end = trajectory.end_to_end[-1]
     rank = int(trajectory.rank()[-1])
     minimum = _newton(case.cost, end, rank).A
@@ -228,7 +213,7 @@ def _row(case: Case, trajectory: Trajectory, speed: float) -> dict[str, Any]:
         int(np.sum(after < -ZERO)),
         (case.width - case.rank) * int(np.linalg.matrix_rank(case.G, tol=ZERO)) if shallow else 0,
         math.log(drops[-2] / drops[-1]) / math.log(KICKS[-2] / KICKS[-1]), drops[-1] / (KICKS[-1] ** case.depth * s),
-        speed / escape_speed(case.G, case.depth),
+        speed / s,
         rank, trajectory.cost[-1], np.linalg.norm(end - minimum) / np.linalg.norm(minimum),
     )  # fmt: skip
     return dict(zip(COLUMNS, values, strict=True))
@@ -244,16 +229,14 @@ def _figure(cases: list[Case], runs: list[Trajectory], kick: float) -> Any:
         figure, (left, centre, right) = plt.subplots(1, 3, figsize=(12, 3.8), layout="constrained")
         for place, (case, trajectory) in enumerate(zip(cases, runs, strict=True)):
             shade, dashed = plotting.colour(case.depth - 2), "-" if case.rank == cases[0].rank else "--"
-            name, s = f"L = {case.depth}, k = {case.rank}", float(np.linalg.norm(case.G, 2))
+            name = f"L = {case.depth}, k = {case.rank}"
             plotting.plot_strip(case.spectra[0], place - 0.2, left, color="0.55")
             plotting.plot_strip(case.spectra[1], place + 0.2, left, color=shade)
-            centre.plot(KICKS, KICKS**case.depth * s, color=shade, ls=dashed, lw=1.0)
+            centre.plot(KICKS, KICKS**case.depth * case.top, color=shade, ls=dashed, lw=1.0)
             centre.plot(
                 KICKS, case.drops, "o", color=shade, ms=4, label=name, mfc="w" if dashed == "--" else None
             )
-            speed = escape_speed(case.G, case.depth)
-            c = kick * math.sqrt(case.depth)
-            predicted = _duration(c, 1 / c, speed, case.depth)
+            predicted = _duration(kick, 1 / kick, case.top, case.depth)
             right.plot(trajectory.t / predicted, trajectory.cost, color=shade, ls=dashed, lw=1.4, label=name)
         left.axhline(0.0, color="0.8", lw=0.8, zorder=0)
         left.set_yscale("symlog", linthresh=0.1)

@@ -6,10 +6,10 @@ arXiv 2305.16038): a mode that noise has pushed below its barrier :math:`(\lambd
 like :math:`e^{-\lambda t}`, and no draw of entries can raise it any more: its gradient is of order L - 1 in its size.
 At depth 2 there is no barrier: the minima of lower rank are saddles of the whole network, and every run goes up.
 
-Every run starts at the lowest minimum of its rank, each layer perturbed by a random matrix of the spectral norm --kick
-times the barrier. The basin of a later iterate is the rank of the minimum that the gradient flow leads to from there.
-Learning rates are in units of the stability limit of a single entry, 2 / (M max_ij Theta_ij,ij), M the number of
-observed entries and Theta the tangent kernel at the minima.
+Every run starts at the lowest minimum of its rank, with a new mode along the top singular pair of G whose layers have
+--kick times the size of the barrier, and noise a tenth of it. The basin of an iterate is the rank of the minimum that the
+gradient flow leads to. Learning rates are in units of the stability limit of a single entry,
+2 / (M max_ij Theta_ij,ij), M the number of observed entries and Theta the tangent kernel at the minima.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from ..descent import gradient_descent, sgd
 from ..flow import gradient_flow
 from ..problem import Until
 from ..schatten import Minimum
+from ..symmetries import grow, include
 from ..trajectory import Trajectory
 from ..typing import Array
 from . import Outcome, _completion
@@ -46,6 +47,7 @@ FULL: dict[str, Any] = {
     "looks": 20,
 }
 QUICK: dict[str, Any] = {"depths": [2, 3], "rates": [0.5, 1.0], "seeds": 3, "time": 100.0, "looks": 10}
+NOISE = 0.1  # of the start, over the kick
 SHALLOW = 0.1  # what stands for the barrier at depth 2, which has none
 FINE = 20  # saved points from one look to the next
 TAIL = 2  # points at the end of a run that diverges which may be on their way
@@ -96,7 +98,12 @@ def options(parser: argparse.ArgumentParser) -> None:
     add("--weight-decay", type=float, default=0.7, metavar="LAMBDA", help="(default 0.7)")
     _completion.options(parser, size=6, singular_values=(2.2, 2.0, 1.8), observed=24, noise=0.3)
     add("--batch-size", type=int, default=1, metavar="B", help="entries a step, drawn at random (default 1)")
-    add("--kick", type=float, default=0.3, help="perturbation of the start over the barrier (default 0.3)")
+    add(
+        "--kick",
+        type=float,
+        default=0.3,
+        help="size of a new mode at the start, over the barrier (default 0.3)",
+    )
     add("--time", type=float, metavar="T", help="length in decay times 1/(rate lambda) (default 300)")
     add("--looks", type=int, help="basins looked up in every run (default 20)")
     add("--seeds", type=int, help="number of random problems (default 8)")
@@ -200,12 +207,15 @@ def _limit(problem: _completion.Problem, depth: int, minima: Sequence[Minimum]) 
 def _start(
     cost: Any, minimum: Minimum, depth: int, decay: float, kick: float, random: np.random.Generator
 ) -> list[Array]:
-    """Balanced layers of the minimum, as wide as A, each perturbed by `kick` times the barrier."""
-    slope = float(np.linalg.norm(cost.gradient(minimum.end_to_end), 2))
-    barrier = (decay / slope) ** (1 / (depth - 2)) if depth > 2 else SHALLOW
-    layers = inits.balanced(minimum.end_to_end, depth, rng=random)
-    noise = [random.normal(size=W.shape) for W in layers]
-    return [W + kick * barrier * E / np.linalg.norm(E, 2) for W, E in zip(layers, noise, strict=True)]
+    """Balanced layers of the minimum, a new neuron at a share of the barrier, and noise on all layers."""
+    G = cost.gradient(minimum.end_to_end)
+    slope = float(np.linalg.norm(G, 2))
+    kick *= (decay / slope) ** (1 / (depth - 2)) if depth > 2 else SHALLOW
+    (n_L, n_0), rank = G.shape, max(1, minimum.rank)
+    layers = inits.balanced(minimum.end_to_end, depth, widths=[n_0, *[rank] * (depth - 1), n_L], rng=random)
+    wide = include(grow(layers, G, kick) if kick > 0 else layers, min(n_L, n_0) + 1)
+    noise = [random.normal(size=W.shape) for W in wide]
+    return [W + NOISE * kick * E / np.linalg.norm(E, 2) for W, E in zip(wide, noise, strict=True)]
 
 
 def _basin(cost: Any, weights: Sequence[Array], decay: float) -> int:
