@@ -7,8 +7,8 @@ like :math:`e^{-\lambda t}`, and no draw of entries can raise it any more: its g
 At depth 2 there is no barrier: the minima of lower rank are saddles of the whole network, and every run goes up.
 
 Every run starts at the lowest minimum of its rank, with a new mode along the top singular pair of G whose layers have
---kick times the size of the barrier, and noise a tenth of it. The basin of an iterate is the rank of the minimum that the
-gradient flow leads to. Learning rates are in units of the stability limit of a single entry,
+--kick times the size of the barrier, and noise a tenth of it. The basin of an iterate is the rank of the minimum to
+which the gradient flow leads. Learning rates are in units of the stability limit of a single entry,
 2 / (M max_ij Theta_ij,ij), M the number of observed entries and Theta the tangent kernel at the minima.
 """
 
