@@ -329,10 +329,19 @@ def test_the_escape_ends_at_the_minimum_of_the_next_rank(narrow):
         assert row["next cost"] < row["cost"]
 
 
-def test_ranks_that_fit_everything_are_refused(capsys, tmp_path):
-    options = ["--quick", "--size", 4, "--observed", 6, "--ranks", 3, "--output", tmp_path]
-    assert cli.main(["run", "narrow-minimum", *map(str, options)]) == 2
-    assert "`--ranks` must be ranks at which no matrix fits all observed entries" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--size", 4, "--observed", 6, "--ranks", 3], "`--ranks` must be ranks at which no matrix fits all"),
+        (["--ranks", 8], "`width` must be at most 7"),
+        (["--kick", 0.7], "`--kick` must be less than 0.5"),
+        (["--new", 0], "`--new` must be at least 1"),
+        (["--depths", 1], "`--depths` must be at least 2"),
+    ],
+)
+def test_mistakes_about_narrow_minima_are_refused(options, says, capsys, tmp_path):
+    assert cli.main(["run", "narrow-minimum", "--quick", *map(str, options), "--output", str(tmp_path)]) == 2
+    assert says in capsys.readouterr().err
 
 
 def test_they_are_listed():

@@ -144,6 +144,10 @@ def run(options: argparse.Namespace) -> Outcome:
     ranks = sorted({checks.integer(k, "--ranks", least=1, most=checks.MOST) for k in options.ranks})
     new = checks.integer(options.new, "--new", least=1, most=checks.MOST)
     kick = checks.positive(options.kick, "--kick")
+    if not kick < 0.5:
+        raise ValueError(
+            f"`--kick` must be less than 0.5, got {kick}. The new neuron has to grow from near zero."
+        )
     seed = checks.integer(options.seed, "--seed", least=0)
     cost = _completion.problem(options, seed).cost
     fits = {k: _fit(cost, k) for k in ranks}
