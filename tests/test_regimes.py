@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import pickle
 
 import numpy as np
 import pytest
@@ -199,6 +200,35 @@ def test_the_tree_of_depth_3_is_the_chain():
     assert np.linalg.norm(W_1) == np.linalg.norm(W_3) == 0.5
 
 
+@pytest.mark.parametrize("factor", [2.0**-60, 2.0**70])
+def test_distances_scale(factor):
+    weights, depth = gaussian(6, 3, 1.0, 4), 3
+    larger = [factor * W for W in weights]
+    cost = dln.costs.FullyObserved(factor**depth * TARGET.target)
+    for distance in (dln.distance_to_minimum, dln.distance_to_saddle):
+        one, other = distance(TARGET, weights), distance(cost, larger)
+        assert [*other] == pytest.approx([factor * d for d in one], rel=1e-9)
+
+
+def test_extreme_starts():
+    still = [np.zeros((4, 2)), np.zeros((4, 4)), np.zeros((2, 4))]
+    assert [*dln.distance_to_minimum(TARGET, still)] == pytest.approx(
+        [math.sqrt(3 * np.sum(S ** (2 / 3)))] * 2
+    )
+    assert [*dln.distance_to_saddle(TARGET, still)] == [0.0, 0.0]
+    for target, rho in ((1e100, 1.0), (1e-100, 1.0), (1.0, 1e50), (0.0, 1.0)):
+        cost = dln.costs.FullyObserved(target * np.diag(S))
+        found = dln.distance_to_minimum(cost, dln.inits.gaussian((2, 4, 4, 2), rho=rho, rng=0))
+        assert 0 < found.lower <= found.upper < math.inf
+
+
+def test_a_distance_travels():
+    found = dln.distance_to_minimum(TARGET, gaussian(4, 2, 1.0, 0))
+    copy = pickle.loads(pickle.dumps(found))
+    assert (copy, copy.lower, copy.upper) == (found, found.lower, found.upper)
+    assert repr(found).startswith("Distance(")
+
+
 # Distance to a saddle
 
 
@@ -382,7 +412,7 @@ def test_regimes_by_measured_exponents(capsys, tmp_path):
     rows = called(capsys, tmp_path, "regimes", "--quick")
     assert {row["regime"] for row in rows} == {"lazy", "mean field", "saddle-to-saddle"}
     for row in rows:
-        assert abs(row["d_m / law"] - 1) < 0.06
+        assert abs(row["d_m / law"] - 1) < 0.1  # two starts of width 128
         assert row["proved"] <= row["d_m"]
         assert abs(row["d_m measured"] - row["d_m theory"]) < 0.1
         assert abs(row["d_s measured"] - row["d_s theory"]) < 0.06

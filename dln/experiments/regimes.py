@@ -47,7 +47,7 @@ QUANTITIES = {
     "time": "time",
 }
 COLUMNS = (
-    *("depth", "gamma", "regime", "d_m", "proved", "d_m / law", "spread", "d_s / rho"),
+    *("depth", "gamma", "d_m", "proved", "d_m / law", "spread", "d_s / rho"),
     *(f"{name} ~ w^" for name in QUANTITIES),
 )
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
@@ -15,7 +17,7 @@ from ..problem import Problem
 from ..typing import RNG, Array, Layers
 from .bounds import below_minimum, below_saddle
 from .minimisers import Minimisers, minimisers
-from .nearest import nearest
+from .nearest import nearest, violation
 from .subspaces import images, krylov, lifted, projected, widened
 
 __all__ = ["Distance", "distance_to_minimum", "distance_to_saddle"]
@@ -24,7 +26,8 @@ SETTLED = 1e-8  # change of the distance, relative, with which wider subspaces a
 MOST_ROUNDS = 24
 COARSE = 1e-3  # accuracy of the searches from many starts, of which the best goes on
 ALTERNATIONS = 50
-MET = 1e-12  # violation of what makes a minimum, relative
+MET = 10.0  # violation of what makes a minimum, in units of rounding
+MANY = 200  # constraints from which on a search is dear
 
 
 class Distance(float):
@@ -48,6 +51,9 @@ class Distance(float):
         self.lower, self.weights = min(lower, upper), tuple(weights)
         return self
 
+    def __reduce__(self) -> Any:
+        return Distance, (self.lower, self.upper, self.weights)
+
     @property
     def upper(self) -> float:
         return float(self)
@@ -59,7 +65,9 @@ class Distance(float):
         return f"Distance({self.lower:.6g} .. {self.upper:.6g})"
 
 
-def distance_to_minimum(cost: Cost, weights: Layers, *, restarts: int = 6, rng: RNG = 0) -> Distance:
+def distance_to_minimum(
+    cost: Cost, weights: Layers, *, restarts: int | None = None, rng: RNG = 0
+) -> Distance:
     r"""Euclidean distance of the layers to the global minima of the loss :math:`C(W_L \cdots W_1)`, without decay.
 
     For a quadratic cost the minima are the factors of an affine set of matrices. To the factors nearest to a Gaussian
@@ -76,8 +84,9 @@ def distance_to_minimum(cost: Cost, weights: Layers, *, restarts: int = 6, rng: 
     weights : sequence of array_like
         Layers [W_1, .., W_L], the hidden ones wide enough for every minimiser of the cost: min(n_0, n_L), or the rank
         of the minimiser if there is one only.
-    restarts : int
-        Searches from balanced factors in random bases added to the layers, beside those named below.
+    restarts : int, optional
+        Searches from balanced factors in random bases added to the layers, beside those named below: by default 6,
+        and none where the cost determines more than 200 numbers of A.
     rng : None, int, SeedSequence or Generator
         Randomness of the restarts.
 
@@ -113,9 +122,12 @@ def distance_to_minimum(cost: Cost, weights: Layers, *, restarts: int = 6, rng: 
     """
     problem = Problem.checked(cost, weights, 0.0)
     goal = minimisers(problem)
-    restarts = checks.integer(restarts, "restarts", least=0)
-    found = _nearest_minimum(problem.weights, goal, restarts, checks.generator(rng))
-    return Distance(below_minimum(problem.weights, goal), _gap(found, problem.weights), found)
+    usual = 6 if len(goal.values) <= MANY else 0
+    searches = usual if restarts is None else checks.integer(restarts, "restarts", least=0)
+    layers, unit = _unit(problem.weights, float(np.linalg.norm(goal.values)))
+    goal = replace(goal, values=goal.values / unit**problem.depth)
+    found = _nearest_minimum(layers, goal, searches, checks.generator(rng))
+    return _distance(below_minimum(layers, goal), layers, found, unit)
 
 
 def distance_to_saddle(cost: Cost, weights: Layers) -> Distance:
@@ -166,13 +178,25 @@ def distance_to_saddle(cost: Cost, weights: Layers) -> Distance:
         raise ValueError(
             f"`cost` must have a gradient at A = 0, got {cost!r}, of which zero is a minimum. Change its target."
         )
-    layers = problem.weights
+    target = cost.target if isinstance(cost, FullyObserved) else None
+    layers, unit = _unit(problem.weights, 0.0 if target is None else float(np.linalg.norm(target)))
     smallest = np.argsort([np.linalg.norm(W) for W in layers], kind="stable")[:2]
     candidates = [[0.0 * W if l in smallest else W for l, W in enumerate(layers)]]
-    if isinstance(cost, FullyObserved) and min(cost.target.shape) > 1:
-        candidates.append(_without_a_mode(cost.target, layers))
+    if target is not None and min(target.shape) > 1:
+        candidates.append(_without_a_mode(target / unit**problem.depth, layers))
     saddle = min(candidates, key=lambda found: _gap(found, layers))
-    return Distance(below_saddle(layers), _gap(saddle, layers), saddle)
+    return _distance(below_saddle(layers), layers, saddle, unit)
+
+
+def _unit(weights: Sequence[Array], size: float) -> tuple[list[Array], float]:
+    """Layers of norm at most 1, and the power of two that was taken from them: A may grow by its L-th power."""
+    largest = max(size ** (1 / len(weights)), *(float(np.linalg.norm(W)) for W in weights))
+    unit = math.ldexp(1.0, math.frexp(largest)[1]) if largest > 0 else 1.0
+    return [W / unit for W in weights], unit
+
+
+def _distance(lower: float, layers: Sequence[Array], found: Sequence[Array], unit: float) -> Distance:
+    return Distance(unit * lower, unit * _gap(found, layers), [unit * W for W in found])
 
 
 def _gap(here: Sequence[Array], there: Sequence[Array]) -> float:
@@ -183,7 +207,7 @@ def _nearest_minimum(
     weights: Sequence[Array], goal: Minimisers, restarts: int, rng: np.random.Generator
 ) -> list[Array]:
     """In subspaces that grow by the images of the layers found, until the distance changes no more."""
-    bases, last = krylov(weights, 1), math.inf
+    bases, last = _roomy(krylov(weights, 1), sum(goal.rows.shape[1:])), math.inf
     small = projected(weights, bases)
     searched = [nearest(small, start, goal, COARSE) for start in _starts(small, goal, restarts, rng)]
     start = min((end for end in searched if end), key=lambda end: _gap(end, small))
@@ -198,6 +222,12 @@ def _nearest_minimum(
         small, last = projected(weights, bases), distance
         start = [W + D for W, D in zip(small, projected(step, bases), strict=True)]
     return _met(found, goal)
+
+
+def _roomy(bases: Sequence[Array], room: int) -> list[Array]:
+    """Bases with other directions, where they hold less than the images of inputs and outputs can."""
+    rng = np.random.default_rng(0)
+    return widened(bases, [rng.normal(size=(len(Q), max(0, min(room, len(Q)) - Q.shape[1]))) for Q in bases])
 
 
 def _starts(
@@ -231,12 +261,11 @@ def _aligned(weights: Sequence[Array], A: Array) -> list[Array]:
 
 def _met(weights: list[Array], goal: Minimisers) -> list[Array]:
     """The layers moved onto the minima: what the subspaces have left out, by Gauss-Newton steps."""
-    m, size = len(goal.values), float(np.linalg.norm(goal.values))
-    R = goal.rows.reshape(m, -1)
+    R = goal.rows.reshape(len(goal.values), -1)
     for _ in range(10):
-        excess = goal.excess(end_to_end(weights))
-        if np.linalg.norm(excess) <= MET * size:
+        if violation(weights, goal) <= MET:
             return weights
+        excess = goal.excess(end_to_end(weights))
         kernel = R @ ntk(weights).reshape(R.shape[1], -1) @ R.T
         M = np.tensordot(np.linalg.lstsq(kernel, excess)[0], goal.rows, 1)
         weights = [W - D for W, D in zip(weights, layer_gradients(weights, M), strict=True)]

@@ -1,4 +1,4 @@
-r"""The factors nearest to given layers among those whose product minimises the cost.
+r"""The factors nearest to given layers, of order 1, among those whose product minimises the cost.
 
 .. math:: \min_\theta \tfrac12 |\theta - \theta_0|^2 \quad \text{subject to} \quad R\,\mathrm{vec}(A_\theta) = y .
 
@@ -21,12 +21,14 @@ from ..problem import as_state
 from ..typing import Array
 from .minimisers import Minimisers
 
-__all__ = ["Factors", "flat", "nearest"]
+__all__ = ["Factors", "flat", "nearest", "violation"]
 
 CONVERGED = (
     1e-7  # norm of the projected gradient, relative to the distance, whose error is of second order in it
 )
-FEASIBLE = 1e-13  # violation of the constraints, relative to their size
+FEASIBLE = 1e-13  # violation of the constraints, relative to their size ...
+ROUNDED = 1e-15  # ... or to the norms of the layers, multiplied
+LONGEST = 100.0  # way back to the set, where layers and minimisers are of order 1
 MOST_STEPS, MOST_RETURNS = 200, 60
 IMAGINARY = 1e-30  # of the complex step, which has no cancellation
 
@@ -76,6 +78,13 @@ class Factors:
         return product
 
 
+def violation(weights: Sequence[Array], goal: Minimisers) -> float:
+    """How far the product is from the minimisers, in units of what counts as none."""
+    size = math.prod(float(np.linalg.norm(W)) for W in weights)
+    allowed = max(FEASIBLE * float(np.linalg.norm(goal.values)), ROUNDED * size)
+    return float(np.linalg.norm(goal.excess(end_to_end(weights)))) / max(allowed, np.finfo(float).tiny)
+
+
 def nearest(
     start: Sequence[Array], near: Sequence[Array], goal: Minimisers, accuracy: float = CONVERGED
 ) -> list[Array] | None:
@@ -111,20 +120,20 @@ def nearest(
 
 def _returned(x: Array, shapes: Sequence[tuple[int, ...]], goal: Minimisers) -> Factors | None:
     """The set met from x by Gauss-Newton steps, halved while they do not bring it nearer."""
-    size = float(np.linalg.norm(goal.values))
     point = Factors.at(x, shapes, goal)
     for _ in range(MOST_RETURNS):
-        violation = float(np.linalg.norm(point.excess))
-        if violation <= FEASIBLE * size:
+        left = violation(point.weights, goal)
+        if left <= 1:
             return point
-        step, share = point.J.T @ point.solve(point.excess), 1.0
+        step = point.J.T @ point.solve(point.excess)
+        share = first = LONGEST / max(float(np.linalg.norm(step)), LONGEST)
         while True:
             there = Factors.at(x - share * step, shapes, goal)
-            if float(np.linalg.norm(there.excess)) < violation:
+            if float(np.linalg.norm(there.excess)) < float(np.linalg.norm(point.excess)):
                 break
             share /= 2
-            if share < 1e-4:
-                return point if violation <= 1e3 * FEASIBLE * size else None
+            if share < 1e-4 * first:
+                return point if left <= 1e3 else None
         x, point = x - share * step, there
     return None
 
