@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import inspect
 import os
 import signal
@@ -32,6 +33,7 @@ from dln.nonlinear import (
     train,
 )
 
+training = importlib.import_module("dln.nonlinear.train")  # the name is that of the function too
 RNG = np.random.default_rng(0)
 X, Y = RNG.normal(size=(30, 5)), RNG.integers(3, size=30)
 BASIC = {"learning_rate": 0.1, "batch_size": 4, "epochs": 3, "weight_decay": 0.01, "rng": 0}
@@ -415,9 +417,10 @@ run.SAVE_SECONDS = 0.0
 data = np.random.default_rng(0)
 X, y = data.normal(size=(2000, 20)), data.integers(4, size=2000)
 net = mlp((20, 30, 4), rng=0)
-options = dict(learning_rate=0.05, batch_size=5, weight_decay=1e-3, momentum=0.5, rng=3)
-train(net, X, y, epochs=int(sys.argv[2]), checkpoint=sys.argv[1] or None, **options)
-np.save(sys.argv[3], net.theta)
+options = dict(learning_rate=0.05, batch_size=5, weight_decay=1e-3, momentum=0.5, rng=3, certify={"every": 300})
+history = train(net, X, y, epochs=int(sys.argv[2]), checkpoint=sys.argv[1] or None, **options)
+found = [np.ravel(slack) for slack in history.certificates.values()]
+np.save(sys.argv[3], np.concatenate([net.theta, history.loss, *found]))
 """
 
 
@@ -446,6 +449,8 @@ def test_a_checkpoint_serves_one_run_alone(tmp_path):
     trained(checkpoint=path)
     refused = {
         "batch_size 4 where": {"batch_size": 5},
+        "certify": {"certify": True},
+        "every": {"every": 2},
         "optimizer": {"momentum": 0.5},
         "sampling": {"sampling": "cyclic"},
         "seed": {"rng": 1},
@@ -546,12 +551,193 @@ def test_batch_norm_of_two_samples_leaves_rank_one_to_rounding(engine):
             assert s[1] < 1e-14 * s[0]
 
 
-def test_there_are_certificates_in_every_epoch():
-    _, history = trained(certify=True)
-    assert all(len(slack) >= history.epochs for slack in history.certificates.values())
-    assert history.certificate_steps["window"].tolist() == [7, 14, 21]
+def test_every_step_is_certified_and_every_run_has_a_window():
+    for engine in ("numpy", "compiled"):
+        _, history = trained(certify=True, engine=engine)
+        for name in ("recursion", "energy", "gradient_rank"):
+            assert history.certificate_steps[name].tolist() == list(range(1, 22))
+            assert history.certificates[name].shape == (21, 2)
+        assert history.certificate_steps["window"].tolist() == [7]  # at the end of the first epoch
     _, history = trained(certify=True, batch_size=30)
-    assert history.certificate_steps["window"].tolist() == [1, 2, 3]
+    assert history.certificate_steps["window"].tolist() == [1]
+    _, history = trained(certify={"every": 5, "window": 3})
+    assert history.certificate_steps["window"].tolist() == [5, 10, 15, 20]
+
+
+@pytest.mark.parametrize("options", [{}, {"momentum": 0.9}, {"batch_norm": True}, {"dtype": "float32"}])
+def test_compiled_probes_are_those_of_numpy(options):
+    """Steps between windows are watched without their gradients; both loops see the same."""
+    made = {"dtype": "float64", "batch_norm": False, **options}
+    momentum, found = made.pop("momentum", 0.0), []
+    for engine in ("numpy", "compiled"):
+        live = []
+        net = mlp((5, 8, 7, 3), rng=0, **made)
+
+        class Kept(dln.rank.Certificates):
+            def __init__(self, *arguments, live=live, **named):
+                super().__init__(*arguments, **named)
+                live.append(self)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(training, "Certificates", Kept)
+            options = {"momentum": momentum, "batch_size": 4, "engine": engine}
+            trained(net, certify={"every": 100, "tolerance": 1e-5}, **options)
+        found.append(live[0])
+    tolerance = 1e-6 if made["dtype"] == "float32" else 1e-12
+    for name in ("norms", "gradient_ranks", "learning_rates"):
+        np.testing.assert_allclose(*(getattr(live, name) for live in found), rtol=tolerance)
+    for name in ("recursion", "energy", "gradient_rank"):
+        np.testing.assert_allclose(*(live.slack[name] for live in found), atol=tolerance)
+    assert len(found[0].norms) == 22
+    assert (
+        found[0].gradient_ranks == np.minimum([[4, 4, 3]], 4 - np.array(mlp((5, 8, 7, 3), **made).batch_norm))
+    ).all()
+
+
+def test_rows_of_dead_units_do_not_count():
+    """A sample that no unit of the layer sees, or whose signal is zero, adds no rank."""
+    net = mlp((5, 8, 3), rng=0)
+    net.body.parameters[1].value[:] = -100.0  # every unit of the first layer is off, for every sample
+    _, history = trained(net, certify={"every": 100}, epochs=1, engine="compiled", weight_decay=0.0)
+    assert (history.certificates["gradient_rank"][:, 0] == 4).all()
+    again = mlp((5, 8, 3), rng=0)
+    again.body.parameters[1].value[:] = -100.0
+    _, plain = trained(again, certify={"every": 100}, epochs=1, engine="numpy", weight_decay=0.0)
+    np.testing.assert_array_equal(plain.certificates["gradient_rank"], history.certificates["gradient_rank"])
+
+
+@pytest.mark.parametrize("engine", ["numpy", "compiled"])
+@pytest.mark.parametrize("other", [{"weight_decay": 0.0101}, {"momentum": 0.81}, {"nesterov": True}])
+def test_steps_that_are_not_what_was_claimed_are_seen_by_probes(monkeypatch, engine, other):
+    """The loop takes steps of one rule, the certificates are told of another."""
+    claimed = optimizers.SGD(0.01, 0.8)
+    taken = optimizers.SGD(**{"weight_decay": 0.01, "momentum": 0.8, **other})
+    original = engines.Plain.__init__
+
+    def swapped(self, net, X, Y, loss, optimizer, memory):
+        original(self, net, X, Y, loss, taken if optimizer == claimed else optimizer, memory)
+
+    monkeypatch.setattr(engines.Plain, "__init__", swapped)
+    _, history = trained(certify={"every": 100}, momentum=0.8, engine=engine)
+    assert (history.status, history.violation.name) == ("violated", "recursion")
+    assert history.violation.step <= 2  # in the first, the velocities agree
+    assert set(history.violation.evidence) == {"after", "gradient"}
+    assert (history.certificates["recursion"][-1] < 0).any()
+    assert len(history.certificates["recursion"]) == history.violation.step
+
+
+@pytest.mark.parametrize("engine", ["numpy", "compiled"])
+def test_gradients_that_are_no_product_of_their_factors_are_seen(monkeypatch, engine):
+    """A gradient with something added that no sample has given; the step itself is right."""
+    original = optimizers.SGD.step
+
+    def step(self, p, gradient, memory, learning_rate, t):
+        gradient[3] += 1e-9 * (t == 5)
+        original(self, p, gradient, memory, learning_rate, t)
+
+    if engine == "numpy":
+        monkeypatch.setattr(optimizers.SGD, "step", step)
+        _, history = trained(certify={"every": 100}, engine=engine)
+        assert (history.violation.name, history.violation.step, history.violation.layer) == (
+            "recursion",
+            5,
+            "1",
+        )
+    else:  # X changes between the steps that are watched: the weights do not
+        net = mlp((5, 8, 3), "tanh", rng=0)
+        live = dln.rank.Certificates(net.weights, offsets=[p.start for p in net.matrices], every=100)
+        rule = losses.ALL["cross_entropy"]
+        loop = engines.Compiled(
+            net, X, rule.targets(Y, 30, 3), rule, optimizers.SGD(0.01), np.zeros((1, net.theta.size))
+        )
+        drawn = np.arange(8).reshape(2, 4)
+        watch = live.watch(2, learning_rate=0.1, weight_decay=0.01, batch_size=4)
+        net.theta[3] += 1e-9
+        loop.run(drawn, 0.1, 0, watch)
+        with pytest.raises(dln.rank.Violation, match="recursion"):
+            live.take(1, net.theta, net.gradient)
+
+
+def test_a_batch_norm_that_does_not_centre_is_seen(monkeypatch):
+    original = BatchNorm.backward
+    monkeypatch.setattr(BatchNorm, "backward", lambda self, d: original(self, d) + 1e-6)
+    _, history = trained(mlp((5, 8, 3), batch_norm=True, rng=0), certify={"every": 100}, engine="numpy")
+    assert (history.violation.name, history.violation.step, history.violation.slack) == (
+        "gradient_rank",
+        1,
+        -1.0,
+    )
+
+
+def test_the_energy_of_a_batch_norm_is_seen_at_every_step():
+    layers = [Dense(8), BatchNorm(epsilon=0.0), ReLU(), Dense(3)]
+    for engine in ("numpy", "compiled"):
+        certify = {"every": 100, "batch_norm_tolerance": 1e-12}
+        _, history = trained(Network(5, layers, rng=0), certify=certify, engine=engine, batch_size=6)
+        assert history.success, history.message
+        assert np.isfinite(history.certificates["energy"][:, 0]).all()
+        blurred = [Dense(8), BatchNorm(epsilon=1e-3), ReLU(), Dense(3)]
+        _, history = trained(Network(5, blurred, rng=0), certify=certify, engine=engine, batch_size=6)
+        assert (history.status, history.violation.name) == ("violated", "energy")
+
+
+@pytest.mark.parametrize("name", [*CERTIFIED, "every"])
+def test_a_certified_run_goes_on_to_the_same_bits(monkeypatch, tmp_path, name):
+    net, shape, options = CERTIFIED.get(name, (CERTIFIED["dense"][0], (5,), {"every": 2}))
+    data = np.random.default_rng(4).normal(size=(30, *shape)), Y
+    options = {**options, "epochs": 5, "certify": {"every": 4, "window": 3}}
+    whole, expected = trained(net(), data, **options)
+    steps, path = expected.steps // 5, tmp_path / "run.npz"
+    for at in (2 * steps + 4, 3):  # within windows, and between them
+        with monkeypatch.context() as patch:
+            interrupting_runs(patch, at)
+            _, history = trained(net(), data, checkpoint=path, **options)
+        assert history.status == "interrupted"
+        assert len(history.certificates["recursion"]) == history.steps
+    found, history = trained(net(), data, checkpoint=path, **options)
+    np.testing.assert_array_equal(found.theta, whole.theta)
+    for certificate, slack in expected.certificates.items():
+        np.testing.assert_array_equal(history.certificates[certificate], slack)
+        np.testing.assert_array_equal(
+            history.certificate_steps[certificate], expected.certificate_steps[certificate]
+        )
+    np.testing.assert_array_equal(history.measured, expected.measured)
+    np.testing.assert_array_equal(history.loss, expected.loss)
+
+
+def interrupting_runs(monkeypatch, at):
+    """Ctrl-C before the step number `at` of the engines, whose pieces are short."""
+    taken = []
+    for kind in (engines.Plain, engines.Compiled):
+
+        def shortly(self, drawn, *arguments, original=kind.run):
+            taken.append(len(drawn))
+            if sum(taken) >= at:
+                raise KeyboardInterrupt
+            return original(self, drawn, *arguments)
+
+        monkeypatch.setattr(kind, "run", shortly)
+
+
+def test_rows_may_be_rare():
+    whole, dense = trained(epochs=7)
+    net, rare = trained(epochs=7, every=3)
+    np.testing.assert_array_equal(net.theta, whole.theta)
+    assert rare.measured.tolist() == [0, 3, 6, 7]
+    assert (rare.epochs, rare.steps, len(rare.learning_rates)) == (7, 49, 7)
+    for name in ("loss", "train_accuracy", "norms", "tau", "retained", "ranks", "corrected_ranks"):
+        np.testing.assert_array_equal(getattr(rare, name), getattr(dense, name)[[0, 3, 6, 7]])
+
+
+def test_a_longer_run_forgets_the_end_of_the_shorter(tmp_path):
+    path = tmp_path / "run.npz"
+    _, short = trained(epochs=5, every=3, checkpoint=path)
+    assert short.measured.tolist() == [0, 3, 5]
+    net, history = trained(epochs=7, every=3, checkpoint=path)
+    whole, expected = trained(epochs=7, every=3)
+    assert history.measured.tolist() == [0, 3, 6, 7]
+    np.testing.assert_array_equal(net.theta, whole.theta)
+    np.testing.assert_array_equal(history.loss, expected.loss)
 
 
 def test_a_violation_stops_the_run_with_its_evidence(monkeypatch):
@@ -629,7 +815,9 @@ BAD = {
     "`X` must have samples of shape": {"data": (X[:, :4], Y)},
     "`rng` must be": {"rng": "seed"},
     "`certify` must be True or False": {"certify": "yes"},
-    "`certify` must be False with a checkpoint": {"certify": True, "checkpoint": "run.npz"},
+    "`certify` must be one of": {"certify": {"often": 3}},
+    "`window` must be at most 3": {"certify": {"every": 3, "window": 4}},
+    "`every` must be at least 1": {"every": 0},
     "`progress` must be True or False": {"progress": 1},
     "`net` must be a Network": {"net": [X]},
     "`net` must have a weight matrix": {"net": Network(5, [ReLU()])},

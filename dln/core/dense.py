@@ -16,8 +16,10 @@ from numba import float32, float64, int64, types
 from numba.extending import overload
 
 from .compile import compiled, helper, integers, summing
+from .compile import vector as doubles
+from .probe import ANGLE, ENTRIES, NORM, RANK, RESIDUAL, SPARE, TOTAL, angle, compare, probe, signals
 from .vectors import multiply, multiply_plain, multiply_tn, multiply_tn_plain, transpose, transpose_plain
-from .views import matrix_at
+from .views import matrix_at, vector_at
 
 __all__ = ["COLUMNS", "PLACES", "REALS", "compiled_descend"]
 
@@ -29,8 +31,10 @@ PLACES = (
     "normal",
     "inverse",
 )  # in work: before phi, behind it, its transpose; of a batch norm
-COLUMNS = ("n_in", "n_out", "activation", "weight", "bias", "gamma", "mean", *PLACES)
-N_IN, N_OUT, ACTIVATION, WEIGHT, BIAS, GAMMA, MEAN, S, Z, TURNED, NORMAL, INVERSE = range(len(COLUMNS))
+COLUMNS = ("n_in", "n_out", "activation", "weight", "bias", "gamma", "mean", "probe", "kept", *PLACES)
+N_IN, N_OUT, ACTIVATION, WEIGHT, BIAS, GAMMA, MEAN, PROBE, KEPT, S, Z, TURNED, NORMAL, INVERSE = range(
+    len(COLUMNS)
+)
 REALS = ("alpha", "epsilon", "momentum")  # of the activation and of the batch norm, one row a layer
 ALPHA, EPSILON, MOMENTUM = range(len(REALS))
 
@@ -223,8 +227,8 @@ def _forward(table, reals, B, theta, running, work, Z_0):  # type: ignore[no-unt
 
 
 @helper
-def _backward(table, reals, B, theta, gradient, work, D, other, turned_0):  # type: ignore[no-untyped-def]
-    """Gradients of every layer from that of the outputs in D."""
+def _backward(table, reals, B, theta, gradient, work, D, other, turned_0, probes, kept, limits, rows, at):  # type: ignore[no-untyped-def]
+    """Gradients of every layer from that of the outputs in D; what probes see of them into `rows`, where there are."""
     for l in range(len(table) - 1, -1, -1):
         row = table[l]
         n = row[N_OUT]
@@ -236,6 +240,14 @@ def _backward(table, reals, B, theta, gradient, work, D, other, turned_0):  # ty
                 gradient[row[BIAS] + i] = _sum(work, D + i * B, B)
         turned = turned_0 if l == 0 else table[l - 1, TURNED]
         product(work, D, work, turned, gradient, row[WEIGHT], n, B, row[N_IN])
+        if rows.size > 0:
+            m, entry, normed = row[N_IN], at + l, row[GAMMA] >= 0
+            q, made = vector_at(probes, row[PROBE], m), vector_at(kept, row[KEPT] + 2 * n, n)
+            along = vector_at(kept, kept.size - B, B)
+            rows[entry + RANK * len(table)] = signals(work, D, turned, q, made, along, normed, limits[6])
+            if normed:
+                W, G = vector_at(theta, row[WEIGHT], n * m), vector_at(gradient, row[WEIGHT], n * m)
+                rows[entry + ANGLE * len(table)] = angle(W, G)
         if l > 0:
             product_tn(theta, row[WEIGHT], work, D, work, other, row[N_IN], n, B)
             D, other = other, D
@@ -298,12 +310,52 @@ def _step(theta, gradient, velocity, hyper, flags):  # type: ignore[no-untyped-d
             theta[i] = shrink * theta[i] - rate * (d + momentum * velocity[i])
 
 
+@helper
+def _compared(table, B, theta, velocity, momentum, probes, kept, limits, rows, at):  # type: ignore[no-untyped-def]
+    """Hold the weights behind a step against what probes saw of those before it; how many layers are wrong."""
+    layers, wrong, tolerance = len(table), 0, limits[6]
+    room = table[layers - 1, KEPT] + 3 * table[layers - 1, N_OUT]
+    for l in range(layers):
+        row, norms, totals = table[l], 7 + layers + l, 7 + 2 * layers + l
+        n, m = row[N_OUT], row[N_IN]
+        q, found, seen = (
+            vector_at(probes, row[PROBE], m),
+            vector_at(kept, room, n),
+            vector_at(kept, row[KEPT], 3 * n),
+        )
+        norm = math.sqrt(probe(theta, row[WEIGHT], q, found))
+        residual = compare(found, seen, limits[0], limits[1], limits[2])
+        if momentum:
+            after = vector_at(kept, room + n, n)
+            probe(velocity, row[WEIGHT], q, after)
+            residual += limits[2] ** 2 * compare(after, seen, limits[3], limits[4], limits[5])
+            seen[n : 2 * n] = after
+        seen[:n] = found
+        scale, entry = max(norm, limits[norms]), at + l
+        residual = math.sqrt(residual) / scale if scale > 0.0 else math.sqrt(residual)
+        bound, least = B - 1 if row[GAMMA] >= 0 else B, min(n, m)
+        spare = bound - rows[entry + RANK * layers] if bound < least else math.inf
+        rank = min(rows[entry + RANK * layers], least)
+        limits[norms], limits[totals] = norm, limits[totals] + rank
+        rows[entry + NORM * layers], rows[entry + RESIDUAL * layers] = norm, residual
+        rows[entry + SPARE * layers], rows[entry + RANK * layers] = spare, rank
+        rows[entry + TOTAL * layers] = limits[totals]
+        if not (residual <= tolerance and rows[entry + ANGLE * layers] <= limits[7 + l] and spare >= 0.0):
+            wrong += 1
+    return wrong
+
+
 def descend(  # type: ignore[no-untyped-def]
-    table, reals, hyper, flags, theta, velocity, gradient, running, X, targets, drawn, losses, work
+    table, reals, hyper, flags, theta, velocity, gradient, running, X, targets, drawn, losses, work,
+    probes, kept, limits, rows,
 ):  # fmt: skip
     """A step for each batch in `drawn`, with its loss before the step; how many steps were taken before it overflowed.
 
     `gradient` holds that of the last batch, without decay. With the flag `update` 0 it is all that is computed.
+
+    Where `rows` is not empty, every step is watched by probes, and the first that is wrong is the last. `limits` are
+    the six numbers of a step, the tolerance, and of each layer the largest angle of G and W, the norm of W, and the sum
+    of ranks so far; `kept` is W q, V q and G q of each layer, q the layer's part of `probes`, and room.
     """
     B, n_0, q = flags[BATCH_SIZE], table[0, N_IN], table[len(table) - 1, N_OUT]
     F = table[len(table) - 1, Z]
@@ -323,9 +375,16 @@ def descend(  # type: ignore[no-untyped-def]
             losses[step] = _squared(work, F, q, B, targets, batch, D)
         if not np.isfinite(losses[step]):
             return step
-        _backward(table, reals, B, theta, gradient, work, D, other, turned)
+        at = step * len(table) * len(ENTRIES)
+        _backward(table, reals, B, theta, gradient, work, D, other, turned, probes, kept, limits, rows, at)
         if flags[UPDATE] == 1:
             _step(theta, gradient, velocity, hyper, flags)
+        if rows.size > 0:
+            watched = _compared(
+                table, B, theta, velocity, flags[VELOCITY] == 1, probes, kept, limits, rows, at
+            )
+            if watched > 0:
+                return step + 1
     return losses.size
 
 
@@ -348,5 +407,6 @@ def compiled_descend(dtype: str) -> Callable[..., int]:
         *(table, matrix, vector, integers),  # table, reals, hyper, flags
         *(vector, vector, vector, vector),  # theta, velocity, gradient, running
         *(vector, vector, integers, losses, vector),  # X, targets, drawn, losses, work
+        *(doubles, doubles, doubles, doubles),  # probes, kept, limits, rows
     )
     return compiled(descend, signature)

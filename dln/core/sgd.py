@@ -59,7 +59,7 @@ def account(  # type: ignore[no-untyped-def]
     before, after, velocity_before, velocity_after, gradient, offsets, sizes,
     step, tolerance, energy, last, out, left, row,
 ):  # fmt: skip
-    """Account of a step into `out`: |W| after, |G|, |<G, W>| / (|G| |W|) and the relative residual, of each layer.
+    """Account of a step into `out`: |W| after, the relative residual and |<G, W>| / (|G| |W|), of each layer.
 
     `last` is the account of the step before; `left` and `row` what is left of the start and of a window.
     Returns how many layers break the recursion or, by more than `energy`, the law of batch normalisation. If none does,
@@ -77,10 +77,10 @@ def account(  # type: ignore[no-untyped-def]
             residual += step[2] ** 2 * _residual(W, V_after, V, G, step[3], step[4], step[5])
         norm, size = math.sqrt(square), math.sqrt(gradient_square)
         angle, scale = size * last[l], max(norm, last[l])
-        out[l], out[layers + l] = norm, size
+        out[l] = norm
+        out[layers + l] = math.sqrt(residual) / scale if scale > 0.0 else math.sqrt(residual)
         out[2 * layers + l] = abs(product) / angle if angle > 0.0 else 0.0
-        out[3 * layers + l] = math.sqrt(residual) / scale if scale > 0.0 else math.sqrt(residual)
-        if not (out[3 * layers + l] <= tolerance and out[2 * layers + l] <= energy[l]):
+        if not (out[layers + l] <= tolerance and out[2 * layers + l] <= energy[l]):
             wrong += 1
     _forget(step, left, row)
     if wrong == 0:

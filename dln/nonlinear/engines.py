@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ..rank.probes import Watch
 from .activations import GELU, Activation, Identity, LeakyReLU, ReLU, Tanh
 from .layer import Layer
 from .layers import BatchNorm, Dense
@@ -42,19 +43,30 @@ class Plain:
         self.net, self.X, self.Y, self.loss = net, X, Y, loss
         self.optimizer, self.memory = optimizer, memory
 
-    def run(self, drawn: Any, learning_rate: float, t: int) -> Any:
+    def run(self, drawn: Any, learning_rate: float, t: int, watch: Watch | None = None) -> Any:
         """Loss of each batch of `drawn` (steps, B), before its step; shorter where one is not finite.
 
-        t is the number of steps taken before.
+        t is the number of steps taken before. The first step that a watch finds wrong is the last.
         """
-        losses = []
-        for i, batch in enumerate(drawn, start=1):
+        losses: list[float] = []
+        matrices = self.net.matrices
+        weights = [p.value for p in matrices]
+        velocities = self._velocities() if self.optimizer.momentum else None
+        for i, batch in enumerate(drawn):
             loss = self.evaluate(batch)
             if not np.isfinite(loss):
                 break
             losses.append(loss)
-            self.optimizer.step(self.net.theta, self.net.gradient, self.memory, learning_rate, t + i)
+            if watch:
+                watch.look(i, weights, [p.gradient for p in matrices], [p.factors for p in matrices])
+            self.optimizer.step(self.net.theta, self.net.gradient, self.memory, learning_rate, t + i + 1)
+            if watch and not watch.compare(i, weights, velocities):
+                break
         return np.array(losses)
+
+    def _velocities(self) -> list[Any]:
+        """Of each weight matrix, as views."""
+        return [self.memory[0, p.start : p.start + p.size].reshape(p.shape) for p in self.net.matrices]
 
     def evaluate(self, batch: Any) -> float:
         """Loss of a batch; leaves the gradient in the net."""
@@ -73,16 +85,16 @@ class Compiled(Plain):
         self.kind = LOSSES.index(type(loss))
         self.size = 0
 
-    def run(self, drawn: Any, learning_rate: float, t: int) -> Any:
+    def run(self, drawn: Any, learning_rate: float, t: int, watch: Watch | None = None) -> Any:
         if isinstance(self.optimizer, SGD):
-            return self._call(drawn, learning_rate, update=True)
+            return self._call(drawn, learning_rate, update=True, watch=watch)
         return super().run(drawn, learning_rate, t)
 
     def evaluate(self, batch: Any) -> float:
         losses = self._call(batch[None], 0.0, update=False)
         return float(losses[0]) if len(losses) else np.nan
 
-    def _call(self, drawn: Any, learning_rate: float, update: bool) -> Any:
+    def _call(self, drawn: Any, learning_rate: float, update: bool, watch: Watch | None = None) -> Any:
         steps, size = drawn.shape
         if size != self.size:
             self.size = size
@@ -100,6 +112,7 @@ class Compiled(Plain):
             *(self.table, self.reals, np.array(hyper, dtype=net.dtype), flags),
             *(net.theta, self.memory[0], net.gradient, net.running),
             *(*self.flat, np.ascontiguousarray(drawn, dtype=np.int64).reshape(-1), losses, self.work),
+            *(watch.arrays if watch else [np.zeros(0)] * 4),
         )
         return losses[:done]
 
@@ -133,8 +146,11 @@ def _table(net: Network, batch_size: int) -> tuple[Any, Any, Any]:
     widths = [net.shape[0], *(dense.width for dense, _, _ in stack)]
     rows, reals = [], np.zeros((len(stack), len(core.REALS)), dtype=net.dtype)
     end = batch_size * 2 * (widths[0] + max(widths))  # the batch and its transpose, two places for signals
+    probe = kept = 0
     for l, (dense, norm, phi) in enumerate(stack):
         row = {"n_in": widths[l], "n_out": widths[l + 1], "activation": CODES.index(type(phi))}
+        row |= {"probe": probe, "kept": kept}
+        probe, kept = probe + widths[l], kept + 3 * widths[l + 1]
         row |= {p.name: p.start for p in dense.parameters}
         reals[l, 0] = getattr(phi, "alpha", 0.0)
         if norm is not None:

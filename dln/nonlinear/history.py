@@ -20,7 +20,7 @@ NORMS = ("spectral", "frobenius")
 
 @dataclass(frozen=True, eq=False, repr=False)
 class History:
-    r"""A training run, measured at the start (row 0) and after every epoch; "layers" are the weight matrices.
+    r"""A training run, measured at the start (row 0) and after epochs; "layers" are the weight matrices.
 
     What was forgotten of the start is known exactly: W_T = D_T W_0 + U_T with D_T the product of all 1 - lr wd (with
     momentum, its counterpart). While D_T W_0 is not small, the rank of W_T is that of the random start; that of U_T
@@ -28,15 +28,17 @@ class History:
 
     Attributes
     ----------
-    loss, train_accuracy, test_accuracy : ndarray, shape (epochs + 1,)
+    measured : ndarray of int, shape (rows,)
+        Epochs finished at each row: 0, 1, .., or every k-th and the last.
+    loss, train_accuracy, test_accuracy : ndarray, shape (rows,)
         On all training samples and all test samples; NaN without test data, or where targets are no classes.
-    singular_values, update_singular_values : tuple of ndarray, each (epochs + 1, min(rows, columns))
+    singular_values, update_singular_values : tuple of ndarray, each (rows, min(n_l, n_{l-1}))
         Of each W_T, and of each U_T, the largest first.
-    norms : ndarray, shape (epochs + 1, layers)
+    norms : ndarray, shape (rows, layers)
         Frobenius norms of W_T.
-    tau : ndarray, shape (epochs + 1,)
+    tau : ndarray, shape (rows,)
         Sum of lr wd over the steps taken.
-    retained : ndarray, shape (epochs + 1,)
+    retained : ndarray, shape (rows,)
         D_T.
     learning_rates : ndarray, shape (epochs,)
         That of each epoch.
@@ -55,6 +57,7 @@ class History:
         The status as a sentence that says what to change where something went wrong.
     """
 
+    measured: Any
     loss: Array
     train_accuracy: Array
     test_accuracy: Array
@@ -92,11 +95,11 @@ class History:
     @property
     def epochs(self) -> int:
         """Epochs finished."""
-        return len(self.loss) - 1
+        return len(self.learning_rates)
 
     @property
     def ranks(self) -> Any:
-        """Ranks of W_T at eps = 1e-3 and the spectral norm, (epochs + 1, layers); `rank` gives others."""
+        """Ranks of W_T at eps = 1e-3 and the spectral norm, (rows, layers); `rank` gives others."""
         return self.rank()
 
     @property
@@ -105,7 +108,7 @@ class History:
         return self.rank(corrected=True)
 
     def rank(self, epsilon: float = 1e-3, norm: str = "spectral", *, corrected: bool = False) -> Any:
-        r"""Numerical ranks :math:`\#\{i : s_i > \epsilon \|W_T\|\}` of W_T, or of U_T, shape (epochs + 1, layers).
+        r"""Numerical ranks :math:`\#\{i : s_i > \epsilon \|W_T\|\}` of W_T, or of U_T, shape (rows, layers).
 
         Parameters
         ----------

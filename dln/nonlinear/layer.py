@@ -36,6 +36,9 @@ class Parameter:
         Where it begins in the network's vector.
     value, gradient : ndarray
         Views of the network's vectors.
+    factors : pair of ndarray, optional
+        Signals Delta (uses, rows) and inputs U (uses, columns) of the latest batch, with gradient Delta^T U. A layer
+        that leaves them here has the rank of its gradients certified at every step.
     """
 
     name: str
@@ -47,6 +50,7 @@ class Parameter:
     start: int = 0
     value: Any = None
     gradient: Any = None
+    factors: Any = None
 
     @property
     def size(self) -> int:
@@ -57,6 +61,7 @@ class Parameter:
             **self.__dict__,
             "value": None,
             "gradient": None,
+            "factors": None,
         }  # views: whoever owns the vector makes them again
 
 

@@ -301,8 +301,9 @@ def _apply(parameters: Sequence[Parameter], u: Any) -> Any:
 
 def _pull_back(parameters: Sequence[Parameter], u: Any, delta: Any) -> Any:
     """W^T delta; leaves sum delta u^T and sum delta in the parameters."""
-    rows = delta.reshape(-1, delta.shape[-1])
-    np.matmul(rows.T, u.reshape(-1, u.shape[-1]), out=parameters[0].gradient)
+    rows, inputs = delta.reshape(-1, delta.shape[-1]), u.reshape(-1, u.shape[-1])
+    np.matmul(rows.T, inputs, out=parameters[0].gradient)
+    parameters[0].factors = rows, inputs
     for b in parameters[1:]:
         b.gradient[:] = rows.sum(axis=0)
     return (rows @ parameters[0].value).reshape(u.shape)

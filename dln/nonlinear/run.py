@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -39,34 +39,36 @@ class Run:
     ----------
     task : Task
     engine : type of engine
+    every : int
+        Epochs between two measurements.
     live : Certificates or None
-        Is shown every step.
-    file : Path or None
-        Where the run is saved.
+        Are shown every step.
     """
 
-    def __init__(self, task: Task, engine: type[Plain], live: Certificates | None, file: Path | None) -> None:
+    def __init__(self, task: Task, engine: type[Plain], every: int, live: Certificates | None) -> None:
         net = task.net
-        self.task, self.net, self.live, self.file = task, net, live, file
+        self.task, self.net, self.every, self.live = task, net, every, live
         self.memory = np.zeros((task.optimizer.remembers, net.theta.size), dtype=net.dtype)
         self.engine = engine(net, *task.train, task.loss, task.optimizer, self.memory)
         self.measures = measure.Measures(task)
         self.forgotten = np.array([1.0, 0.0])  # what a start of 1 is now without gradients, and its velocity
         self.tau = np.zeros(1)
-        self.rows: list[measure.Row] = []  # what was measured, at the start and after every epoch
-        self.saved = time.monotonic()
+        self.done = 0  # epochs finished
+        self.rows: list[measure.Row] = []  # what was measured, at the start and after epochs
+        self.file: Path | None = None
+        self.piece = 16  # steps between looks
 
-    @property
-    def done(self) -> int:
-        """Epochs finished."""
-        return len(self.rows) - 1
+    def keep_in(self, file: Path, certificates: Any) -> None:
+        """Save the run in a file, and go on from what is there; the options of certificates are among its settings."""
+        self.file, self.certificates, self.due = file, certificates, time.monotonic() + SAVE_SECONDS
 
     def history(self, progress: bool) -> History:
         """Run the epochs that are left, and put together what was measured."""
-        status, violation = "finished", None
+        status, violation, self.shown = "finished", None, progress
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
             if not self._resume():
-                self.rows.append(self.measures.row(1.0, 0.0))
+                self._measure()
+            found = self._found()
             with bar(progress, "training", len(self.task.rates)) as report:
                 while self.done < len(self.task.rates) and status == "finished":
                     before = self._state()
@@ -74,14 +76,22 @@ class Run:
                         status = self._epoch(report)
                     except KeyboardInterrupt:
                         status = "interrupted"
-                    except Violation as found:
-                        status, violation = "violated", found
+                    except Violation as wrong:
+                        status, violation, found = "violated", wrong, self._found()
                     if status != "finished":
                         self._restore(before)
-                    elif time.monotonic() > self.saved + SAVE_SECONDS:
+                    elif self.file and time.monotonic() > self.due:
                         self._save()
         self._save()
-        return self._history(status, violation)
+        return self._history(status, violation, found if violation else self._found())
+
+    def _measure(self) -> bool:
+        """A row of what is measured now; whether it is finite."""
+        row = self.measures.row(self.forgotten[0], self.tau[0]) | {"measured": self.done}
+        if self.rows and not np.isfinite(row["loss"]):
+            return False
+        self.rows.append(row)
+        return True
 
     def _epoch(self, report: Callable[[float, str], None]) -> str:
         """One epoch and what is measured after it."""
@@ -90,34 +100,48 @@ class Run:
         for at, drawn in self._chunks(self.task.order(epoch)):
             if not self._advance(drawn, rate, epoch * self.task.steps + at):
                 return "diverged"
-            report(epoch + (at + len(drawn)) / self.task.steps, self._text())
+            if self.shown:
+                report(epoch + (at + len(drawn)) / self.task.steps, self._text())
         self.forgotten = (
             np.linalg.matrix_power(self.task.optimizer.forgetting(rate), self.task.steps) @ self.forgotten
         )
         self.tau = self.tau + self.task.steps * rate * self.task.optimizer.weight_decay
-        row = self.measures.row(self.forgotten[0], self.tau[0])
-        if not np.isfinite(row["loss"]):
-            return "diverged"
-        self.rows.append(row)
+        self.done += 1
+        if self.done % self.every == 0 or self.done == len(self.task.rates):
+            return "finished" if self._measure() else "diverged"
         return "finished"
 
     def _advance(self, drawn: Any, rate: float, t: int) -> bool:
         """Take the steps of these batches; whether everything stayed finite."""
         if self.live is None:
             return len(self.engine.run(drawn, rate, t)) == len(drawn) and self._finite()
-        velocity = self.memory[0] if self.task.optimizer.momentum else None
-        for i, batch in enumerate(drawn):
-            if not len(self.engine.run(batch[None], rate, t + i)) or not self._finite():
+        done = 0
+        while done < len(drawn):
+            taken = self._certified(self.live, drawn[done:], rate, t + done)
+            if not taken or not self._finite():
                 return False
-            self.live.step(
-                self.net.theta,
-                self.net.gradient,
-                learning_rate=rate,
-                weight_decay=self.task.optimizer.weight_decay,
-                batch_size=self.task.size,
-                velocity=velocity,
-            )
+            done += taken
         return True
+
+    def _certified(self, live: Certificates, drawn: Any, rate: float, t: int) -> int:
+        """Take some of the steps of these batches under the eyes of the certificates; how many, 0 for an overflow."""
+        rule, room = self.task.optimizer, live.room()
+        rates: dict[str, Any] = {
+            "learning_rate": rate,
+            "weight_decay": rule.weight_decay,
+            "batch_size": self.task.size,
+        }
+        velocity = self.memory[0] if rule.momentum else None
+        if room == 0:  # in a window every gradient is looked at
+            taken = len(self.engine.run(drawn[:1], rate, t))
+            if taken and self._finite():
+                live.step(self.net.theta, self.net.gradient, velocity=velocity, **rates)
+            return taken
+        watch = live.watch(min(room, len(drawn)), **rates)
+        taken = len(self.engine.run(drawn[:room], rate, t, watch))
+        if taken and self._finite():
+            live.take(taken, self.net.theta, self.net.gradient, velocity)
+        return taken
 
     def _finite(self) -> bool:
         theta = self.net.theta
@@ -125,13 +149,13 @@ class Run:
 
     def _chunks(self, order: Any) -> Iterator[tuple[int, Any]]:
         """The steps of an epoch in pieces of some `LOOK_SECONDS`."""
-        at, count = 0, 16
+        at = 0
         while at < len(order):
-            before = time.perf_counter()
-            yield at, order[at : at + count]
-            at += count
+            before, piece = time.perf_counter(), order[at : at + self.piece]
+            yield at, piece
+            at += len(piece)
             seconds = max(time.perf_counter() - before, 1e-6)
-            count = max(1, int(count * min(8.0, LOOK_SECONDS / seconds)))
+            self.piece = max(1, min(8 * self.piece, int(len(piece) * LOOK_SECONDS / seconds)))
 
     def _text(self) -> str:
         """The progress bar's line."""
@@ -144,7 +168,12 @@ class Run:
             f"accuracy {row['train_accuracy']:.3f}  ranks {ranks}"
         )
 
-    def _history(self, status: str, violation: Violation | None) -> History:
+    def _found(self) -> dict[str, Any]:
+        """What certificates have found."""
+        live = self.live
+        return {"certificates": live.slack, "certificate_steps": live.at} if live else {}
+
+    def _history(self, status: str, violation: Violation | None, found: dict[str, Any]) -> History:
         columns = measure.columns(self.rows)
         layers = range(len(self.net.matrices))
         message = MESSAGES[status].format(
@@ -157,9 +186,8 @@ class Run:
             steps=self.done * self.task.steps,
             status=status,
             message=message,
-            certificates=self.live.slack if self.live else {},
-            certificate_steps=self.live.at if self.live else {},
             violation=violation,
+            **found,
             **columns,
         )
 
@@ -169,12 +197,15 @@ class Run:
 
     def _state(self) -> dict[str, Any]:
         """All that the next epoch depends on, copied."""
+        marks = self.live.mark() if self.live else {}
         return {
             "theta": self.net.theta.copy(),
             "running": self.net.running.copy(),
             "memory": self.memory.copy(),
             "forgotten": self.forgotten.copy(),
             "tau": self.tau.copy(),
+            "done": np.array(self.done),
+            **{f"live_{name}": value for name, value in marks.items()},
         }
 
     def _restore(self, state: dict[str, Any]) -> None:
@@ -184,21 +215,28 @@ class Run:
             ("memory", self.memory),
         ):
             array[:] = state[name]
-        self.forgotten, self.tau = state["forgotten"], state["tau"]
+        self.forgotten, self.tau, self.done = state["forgotten"], state["tau"], int(state["done"])
+        if self.live:
+            self.live.rewind(_part(state, "live_"))
 
     def _settings(self) -> dict[str, Any]:
-        return {**self.task.settings(), "engine": type(self.engine).__name__}
+        own = {"engine": type(self.engine).__name__, "every": self.every, "certify": self.certificates}
+        return {**self.task.settings(), **own}
 
     def _save(self) -> None:
+        """Write the checkpoint; the next comes when this one has cost a tenth of the time."""
         if self.file is not None:
+            before = time.monotonic()
             rows = {f"row_{name}": column for name, column in measure.columns(self.rows).items()}
+            live = {f"live_{name}": value for name, value in self.live.state().items()} if self.live else {}
             extra = {
                 "start": self.measures.start,
                 "seed": np.array(self.task.seed),
                 "rates": self.task.rates[: self.done],
             }
-            checkpoint.save(self.file, self._settings(), {**self._state(), **rows, **extra})
-            self.saved = time.monotonic()
+            checkpoint.save(self.file, self._settings(), {**self._state(), **rows, **live, **extra})
+            now = time.monotonic()
+            self.due = now + max(SAVE_SECONDS, 10 * (now - before))
 
     def _resume(self) -> bool:
         """Stand where the checkpoint stands, if there is one."""
@@ -216,8 +254,17 @@ class Run:
                 f"`checkpoint` must belong to this run, got {str(self.file)!r} of a net that started elsewhere. Give "
                 "another name, or the same net."
             )
+        if self.live:
+            self.live.restore(_part(arrays, "live_"))
         self._restore(arrays)
         self.measures.start, self.task.seed = arrays["start"], int(arrays["seed"])
-        names = [name for name in arrays if name.startswith("row_")]
-        self.rows = [{name[4:]: arrays[name][epoch] for name in names} for epoch in range(done + 1)]
+        columns, last = _part(arrays, "row_"), len(self.task.rates)
+        # the end of a shorter run is none of this one
+        kept = [i for i, epoch in enumerate(columns["measured"]) if epoch % self.every == 0 or epoch == last]
+        self.rows = [{name: column[i] for name, column in columns.items()} for i in kept]
         return True
+
+
+def _part(arrays: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    """The arrays whose names begin with a prefix, without it."""
+    return {name.removeprefix(prefix): value for name, value in arrays.items() if name.startswith(prefix)}

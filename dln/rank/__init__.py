@@ -7,11 +7,12 @@ few batches can span (arXiv 2206.05794).
 from __future__ import annotations
 
 from .bounds import Certified, bound, certificate, gradient_bound, least_noise, least_step, window
-from .certificates import Certificates, Violation
+from .certificates import Certificates
 from .convolution import flattened, operator, operator_singular_values, patches
 from .measures import Forgetting, corrected, effective, forgetting, numerical, stable, tail
 from .momentum import propagator, rate
 from .solvable import CyclicSteadyState, Gradients, cyclic, cyclic_gradients, driven, random_gradients
+from .violation import Violation
 
 __all__ = [
     "Certificates",

@@ -4,52 +4,28 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from .. import checks
 from ..typing import Array
-from . import inequalities
-from .layout import Layout, Rows, each
+from .layout import Layout, each
 from .measures import rates, threshold
 from .momentum import STEPS, below_one
+from .probes import ANGLE, NORM, RANK, RESIDUAL, SPARE, TOTAL, Watch
+from .record import Record
+from .violation import Violation
+from .windows import EACH_WINDOW, Window
 
-__all__ = ["Certificates", "Violation"]
+__all__ = ["Certificates"]
 
-EACH_STEP = ("recursion", "energy")
-EACH_WINDOW = ("gradient_rank", "update_rank", "interlacing", "window", "noise", "certified")
-ENTRIES = 4  # of the account that the kernel gives: |W|, |G|, angle of G and W, residual of the recursion
+EACH_STEP = ("recursion", "energy", "gradient_rank")
 ROUNDING = 8 * np.finfo(float).eps / 2  # of a rank, times the larger dimension
 
 
-class Violation(ArithmeticError):
-    """A step that contradicts a theorem: it was not a step of SGD with these rates, or rounding has taken over.
-
-    Attributes
-    ----------
-    name : str
-        The certificate.
-    layer : str
-        Name of the layer.
-    step : int
-        Number of the step, from 1.
-    slack : float
-        By how much it fails, in the certificate's own unit.
-    evidence : dict of ndarray
-        What the certificate saw: weights, gradients, singular values.
-    """
-
-    def __init__(self, name: str, layer: str, step: int, slack: float, evidence: dict[str, Array]) -> None:
-        super().__init__(
-            f"the certificate {name!r} of layer {layer} is violated at step {step}: slack {slack:.3g}. "
-            f"The step is not that of SGD with these rates and gradients; `evidence` holds {sorted(evidence)}."
-        )
-        self.name, self.layer, self.step, self.slack, self.evidence = name, layer, step, slack, evidence
-
-
-class Certificates:
+class Certificates(Record):
     r"""Certificates of the weight matrices of any network under SGD with weight decay, checked while it trains.
 
     Call `step` after every update (or `leap` after several). It knows the weights before, so updates in place are fine.
@@ -60,8 +36,8 @@ class Certificates:
     at each step
     "recursion"        the step is :math:`W - \eta(G + \lambda W)`, with momentum V as well
     "energy"           batch norm: :math:`\langle G, W \rangle = 0`, so that squared norms add up
-    at each window
     "gradient_rank"    rank G <= uses in the batch, one less with batch norm (in ranks; inf where that is all)
+    at each window
     "update_rank"      :math:`W_T - D W_{T-n}` has rank <= K
     "interlacing"      :math:`\sigma_{k+K}(W_T) \le D \sigma_k(W_{T-n})`, and the same the other way
     "window"           distance of W_T to rank K :math:`\le D \|W_{T-n}\|`, in three norms
@@ -72,9 +48,14 @@ class Certificates:
     With momentum the row (a_n, b_n) of the propagator takes the place of D, :math:`a_n W_{T-n} + b_n V_{T-n}` that of
     :math:`D W_{T-n}`; "noise" and "certified" are left out.
 
-    A step costs one pass over the weights, some 10 microseconds for five layers of 64 x 64 that come in flat vectors.
-    A window costs three singular value decompositions a layer, and one more for each of its steps (a millisecond or
-    two for 64 x 64), which `every` makes rare. Six numbers of each layer are kept for every step.
+    What is proved of every window follows for every step from the two of its own: a step that is
+    :math:`(1 - x) W - \eta \Delta^T U + E`, with r rows in the factors, keeps the inequalities with r up to the size of
+    E. Windows hold this consequence against singular values, once in `every` steps.
+
+    `step` looks at the weights, which costs one pass over them, and within windows at the singular values of every
+    gradient. `dln.nonlinear.train` watches instead (`watch`, `take`): by products with random vectors, which cost less
+    and see the factors of every gradient. A window costs three singular value decompositions a layer, and one more for
+    each of its steps. Six numbers of each layer are kept for every step.
 
     Parameters
     ----------
@@ -97,6 +78,8 @@ class Certificates:
         A window ends at every such step.
     window : int
         Its number of steps n, at most `every`.
+    first : int, optional
+        The first window ends at this step, or once it is long enough; `every` by default.
     epsilon : float
         Level of "certified".
     tolerance : float, optional
@@ -159,6 +142,7 @@ class Certificates:
         kind: str = "heavy_ball",
         every: int = 1000,
         window: int = 2,
+        first: int | None = None,
         epsilon: float = 0.1,
         tolerance: float | None = None,
         offsets: Sequence[int] | None = None,
@@ -170,7 +154,7 @@ class Certificates:
             )
         matrices = [checks.array(W, f"weights[{l}]", ndim=2) for l, W in enumerate(weights)]
         count, single = len(matrices), all(np.asarray(W).dtype == np.float32 for W in weights)
-        self._layout = Layout([W.shape for W in matrices], offsets)
+        layout = Layout([W.shape for W in matrices], offsets)
         self._names = [str(name) for name in each(names or [l + 1 for l in range(count)], "names", count)]
         uses = [checks.integer(m, "patches", least=1) for m in each(patches, "patches", count)]
         normed = [checks.flag(b, "batch_norm") for b in each(batch_norm, "batch_norm", count)]
@@ -180,6 +164,8 @@ class Certificates:
         self._kind = STEPS[checks.one_of(kind, "kind", STEPS)]
         self._every = checks.integer(every, "every", least=1)
         self._length = checks.integer(window, "window", least=1, most=self._every)
+        begin = self._every if first is None else checks.integer(first, "first", least=1, most=self._every)
+        self._first = max(begin, self._length)
         default, unit = (1e-5, 1e-5) if single else (1e-12, 0.0)
         self._tolerance = default if tolerance is None else checks.positive(tolerance, "tolerance")
         self._rounding = np.array([max(unit, ROUNDING * max(W.shape)) for W in matrices])
@@ -187,24 +173,11 @@ class Certificates:
         self._energy = np.where(normed, energy, np.inf)
         self._stop = checks.flag(stop, "stop")
         self.violations: list[Violation] = []
-        self._begin(matrices)
-
-    def _begin(self, matrices: list[Array]) -> None:
-        count = len(matrices)
-        self._W = self._layout.flat(matrices, "weights")
-        self._V = np.zeros_like(self._W) if self._momentum > 0 else np.zeros(0)
-        self._now, self._due, self._batch = 0, self._every, (None, self._least)
+        W = layout.flat(matrices, "weights")
+        super().__init__(layout, W, np.zeros_like(W) if self._momentum > 0 else np.zeros(0))
+        self._batch: tuple[Any, Any] = (None, self._least)
         self._rates, self._step = (math.nan, math.nan), np.zeros(6)
-        # what a step without gradients has done to (W, V) since the start and since the window began; tau; log of D_T
-        self._left = np.array([1.0, 0.0, 0.0, 1.0, 1.0, 0.0, 0.0, 1.0, 0.0, 0.0])
-        # of each step and layer: the account, the bound on the rank of the gradient, the sum of these bounds so far
-        self._layers = Rows((ENTRIES + 2, count))
-        self._scalars = Rows((4,))  # learning rate, decay, log of what is left of the start, whether watched
-        self._found = Rows((len(EACH_WINDOW) + 1, count))
-        self._ends: list[int] = []
-        self._window: _Window | None = None
-        self._layers.next()[0] = [np.linalg.norm(W) for W in matrices]
-        self._scalars.next()
+        self._watch = Watch(layout, self._tolerance, self._energy, self._uses, self._normed)
         self._open_if_due()
 
     # What a trainer calls
@@ -236,25 +209,47 @@ class Certificates:
             The velocities V after the step, needed with momentum: V <- beta V + G + lambda W, W <- W - eta V.
         """
         after, G = self._layout.flat(weights, "weights"), self._layout.flat(gradients, "gradients")
-        V, ranks = self._velocity(velocity), self._bounds(batch_size)
-        lr, wd = float(learning_rate), float(weight_decay)
-        self._check_rates(lr, wd)
-        if self._rates != (lr, wd):
-            self._rates, self._step = (lr, wd), np.array(self._kind(lr, wd, self._momentum))
-        last, row = self._layers.rows[-1], self._layers.next()
+        V, bounds = self._velocity(velocity), self._bounds(batch_size)
+        self._set_rates(learning_rate, weight_decay)
+        self._watch.stale = True
+        last, row, scalars = self._layers.rows[-1], self._layers.next(), self._scalars.next()
         matrices = (self._W, after, self._V, V, G, self._layout.offsets, self._layout.sizes)
-        scalars = self._scalars.next()
-        scalars[0], scalars[1], scalars[3] = lr, wd, 1.0
+        scalars[:] = *self._rates, 0.0, 1.0
         numbers = (self._step, self._tolerance, self._energy)
-        record = (last.ravel(), row.ravel(), self._left, scalars)
-        wrong = _kernels()[0](*matrices, *numbers, *record)
+        wrong = _kernels()[0](*matrices, *numbers, last.ravel(), row.ravel(), self._left, scalars)
         self._now += 1
+        row[SPARE] = np.inf
+        row[RANK] = bounds if self._window is None else self._measured(gradients, G, bounds, row[SPARE])
+        row[TOTAL] = last[TOTAL] + row[RANK]
+        if wrong or (row[SPARE] < 0).any():
+            known = {"before": self._W} if wrong else {}  # else the kernel has taken over what came after
+            self._report_step(row, known | {"after": after, "gradient": G})
         if wrong:
-            self._report_step(row, after, V, G)
-        if self._window is not None:
-            ranks = self._measured(self._window, gradients, G, ranks, lr)
-        row[-2] = ranks
-        row[-1] = last[-1] + ranks
+            self._W[:], self._V[:] = after, V
+        self._settle()
+
+    def room(self) -> int:
+        """Number of steps that `watch` may watch before a window begins, which `step` has to see."""
+        return 0 if self._window else self._due - self._length - self._now
+
+    def watch(self, steps: int, *, learning_rate: float, weight_decay: float, batch_size: int) -> Watch:
+        """What watches the next steps while they are taken, at most `room`; `take` says what came of them."""
+        self._set_rates(learning_rate, weight_decay)
+        size, before = checks.integer(batch_size, "batch_size", least=1), self._layers.rows[-1]
+        self._watch.begin(self._W, self._V, before, self._layers.next(steps), size, self._step)
+        return self._watch
+
+    def take(self, taken: int, weights: Any, gradients: Any, velocity: Any = None) -> None:
+        """Account for so many of the watched steps, which have led to `weights`; the last had these gradients."""
+        after, V = self._layout.flat(weights, "weights"), self._velocity(velocity)
+        self._layers.give_back(len(self._watch.rows) - taken)
+        row, scalars = self._layers.rows[-1], self._scalars.next(taken)
+        scalars[:] = *self._rates, 0.0, 1.0
+        _kernels()[1](np.tile(self._step, (taken, 1)), self._left, scalars)
+        self._now += taken
+        self._W[:], self._V[:] = after, V
+        if self._wrong(row).any():  # a watch stops at the first
+            self._report_step(row, {"after": after, "gradient": self._layout.flat(gradients, "gradients")})
         self._settle()
 
     def leap(
@@ -284,27 +279,35 @@ class Certificates:
         """
         lr, wd = rates(learning_rate, weight_decay, steps)
         self._check_rates(float(lr.max(initial=0.0)), float(wd.max(initial=0.0)))
-        after, V, ranks = (
-            self._layout.flat(weights, "weights"),
-            self._velocity(velocity),
-            self._bounds(batch_size),
-        )
+        after, V = self._layout.flat(weights, "weights"), self._velocity(velocity)
+        ranks = self._bounds(batch_size)
         norms = np.array([np.linalg.norm(W) for W in self._layout.matrices(after)])
         self._check_finite(norms)
         if self._window is None and self._now + len(lr) >= self._due:
             self._open()
-        total, rows = self._layers.rows[-1, -1], self._layers.next(len(lr))
-        rows[:, :ENTRIES] = np.nan
-        rows[:, -2] = ranks
-        rows[:, -1] = total + np.cumsum(rows[:, -2], axis=0)
-        rows[-1, 0] = norms
+        total, rows = self._layers.rows[-1, TOTAL], self._layers.next(len(lr))
+        rows[:, :RANK] = np.nan
+        rows[:, RANK] = ranks
+        rows[:, TOTAL] = total + np.cumsum(rows[:, RANK], axis=0)
+        rows[-1, NORM] = norms
         scalars = self._scalars.next(len(lr))
+        scalars[:, 3] = 0.0
         scalars[:, :2] = np.stack([lr, wd], axis=1)
         maps = np.stack(np.broadcast_arrays(*self._kind(lr, wd, self._momentum)), axis=1)
         _kernels()[1](maps, self._left, scalars)
         self._now += len(lr)
+        self._watch.stale = True
         self._W[:], self._V[:] = after, V
         self._settle()
+
+    def mark(self) -> dict[str, Array]:
+        """Where the record stands; `rewind` forgets what came after."""
+        return super().mark() | {"probed": np.zeros(0) if self._watch.stale else self._watch.kept.copy()}
+
+    def rewind(self, mark: Mapping[str, Array]) -> None:
+        """Stand where the mark was made."""
+        super().rewind(mark)
+        self._watch.kept, self._watch.stale = mark["probed"].copy(), mark["probed"].size == 0
 
     # What it has found
 
@@ -312,49 +315,15 @@ class Certificates:
     def slack(self) -> dict[str, Array]:
         """Slack of every certificate, (rows, layers); at least 0 where it holds, inf where nothing was asked."""
         watched = self._layers.rows[self._watched]
-        each = {"recursion": self._tolerance - watched[:, 3], "energy": self._energy - watched[:, 2]}
-        return each | {name: self._found.rows[:, i].copy() for i, name in enumerate(EACH_WINDOW)}
+        steps = self._tolerance - watched[:, RESIDUAL], self._energy - watched[:, ANGLE], watched[:, SPARE]
+        windows = {name: self._found.rows[:, i].copy() for i, name in enumerate(EACH_WINDOW)}
+        return dict(zip(EACH_STEP, steps, strict=True)) | windows
 
     @property
     def at(self) -> dict[str, Any]:
         """Numbers of the steps after which the rows of `slack` were found, (rows,)."""
-        steps, ends = np.flatnonzero(self._watched), np.array(self._ends, dtype=np.int64)
+        steps, ends = np.flatnonzero(self._watched), self._ends.rows[:, 0].astype(np.int64)
         return dict.fromkeys(EACH_STEP, steps) | dict.fromkeys(EACH_WINDOW, ends)
-
-    @property
-    def share(self) -> Array:
-        """Rank that the gradients of each window could add, over the smaller dimension, (windows, layers)."""
-        return self._found.rows[:, -1].copy()
-
-    @property
-    def norms(self) -> Array:
-        """Frobenius norms of the weights, (steps + 1, layers), NaN within leaps."""
-        return self._layers.rows[:, 0].copy()
-
-    @property
-    def gradient_ranks(self) -> Array:
-        """Bounds on the ranks of the gradients, (steps, layers): measured within windows, a priori elsewhere."""
-        return self._layers.rows[1:, -2].copy()
-
-    @property
-    def learning_rates(self) -> Array:
-        """Rates of the steps, (steps,)."""
-        return self._scalars.rows[1:, 0].copy()
-
-    @property
-    def weight_decays(self) -> Array:
-        """Decays of the steps, (steps,)."""
-        return self._scalars.rows[1:, 1].copy()
-
-    @property
-    def factor(self) -> float:
-        """What is left of the start: W_T is `factor` times W_0 and gradients."""
-        return float(self._left[0])
-
-    @property
-    def tau(self) -> float:
-        """Sum of learning rate times decay over the steps."""
-        return float(self._left[8])
 
     @property
     def _watched(self) -> Any:
@@ -362,12 +331,16 @@ class Certificates:
 
     # Bookkeeping
 
+    @property
+    def _due(self) -> int:
+        """The step at which the window ends that is open, or that comes next."""
+        begun = self._now if self._window is None else self._window.start
+        return self._first if begun < self._first else (begun // self._every + 1) * self._every
+
     def _settle(self) -> None:
         """Close or open a window."""
-        if self._now >= self._due:
-            self._due = (self._now // self._every + 1) * self._every
-            if self._window is not None:
-                self._close(self._window)
+        if self._window is not None and self._now >= self._due:
+            self._close(self._window)
         self._open_if_due()
 
     def _open_if_due(self) -> None:
@@ -375,7 +348,7 @@ class Certificates:
             self._open()
 
     def _open(self) -> None:
-        self._window = _Window(self._W.copy(), self._V.copy(), self._now, len(self._names))
+        self._window = Window(self._W.copy(), self._V.copy(), self._now)
         self._left[4:8] = 1.0, 0.0, 0.0, 1.0
 
     def _bounds(self, batch_size: Any) -> Any:
@@ -385,90 +358,44 @@ class Certificates:
             self._batch = batch_size, np.minimum(uses, self._least)
         return self._batch[1]
 
-    def _measured(self, window: _Window, gradients: Any, flat: Array, bounds: Any, lr: float) -> Any:
+    def _measured(self, gradients: Any, flat: Array, bounds: Any, spare: Array) -> Any:
         """Ranks of the gradients, where they keep their bounds; what the weights cannot feel counts as rounding."""
-        dense, bounds = self._layout.matrices(flat), bounds.copy()
+        dense, ranks, lr = self._layout.matrices(flat), bounds.copy(), self._rates[0]
         given = dense if isinstance(gradients, np.ndarray) and gradients.ndim == 1 else gradients
-        felt = 0.1 * self._tolerance * self._layers.rows[-1, 0] / lr if lr > 0 else np.zeros(len(dense))
+        felt = 0.1 * self._tolerance * self._layers.rows[-1, NORM] / lr if lr > 0 else np.zeros(len(dense))
         for l in np.flatnonzero(bounds < self._least):
             rank = _rank(given[l], dense[l], self._rounding[l], felt[l])
-            window.spare[l] = min(window.spare[l], bounds[l] - rank)
-            bounds[l] = min(bounds[l], rank)
-        return bounds
+            spare[l] = bounds[l] - rank
+            ranks[l] = min(bounds[l], rank)
+        return ranks
 
     # Judging
 
-    def _report_step(self, row: Array, after: Array, V: Array, G: Array) -> None:
-        """Report what is wrong with a step, which the kernel has not taken over; then take it over."""
-        self._check_finite(row[0])
-        parts = [self._layout.matrices(flat) for flat in (self._W, after, G)]
-        for name, values, tolerances in (
-            ("recursion", row[3], np.full(len(row[3]), self._tolerance)),
-            ("energy", row[2], self._energy),
-        ):
-            for l in np.flatnonzero(~(values <= tolerances)):  # NaN is wrong
-                kinds = ("before", "after", "gradient")
-                evidence = {kind: part[l].copy() for kind, part in zip(kinds, parts, strict=True)}
-                self._report(name, int(l), float(tolerances[l] - values[l]), evidence)
-        self._W[:], self._V[:] = after, V
+    def _wrong(self, row: Array) -> Any:
+        """Which certificates of a step are violated, (certificates, layers); NaN is wrong."""
+        return ~np.stack([row[RESIDUAL] <= self._tolerance, row[ANGLE] <= self._energy, row[SPARE] >= 0])
 
-    def _close(self, window: _Window) -> None:
+    def _report_step(self, row: Array, flats: Mapping[str, Array]) -> None:
+        """Report what is wrong with a step."""
+        self._check_finite(row[NORM])
+        slack = self._tolerance - row[RESIDUAL], self._energy - row[ANGLE], row[SPARE]
+        parts = {kind: self._layout.matrices(flat) for kind, flat in flats.items()}
+        for i, l in np.argwhere(self._wrong(row)):
+            evidence = {kind: part[l].copy() for kind, part in parts.items()}
+            self._report(EACH_STEP[i], int(l), float(slack[i][l]), evidence)
+
+    def _close(self, window: Window) -> None:
         """Hold the weights at the end of a window against those at its beginning."""
+        rows, left = self._layers.rows, (self._left[4], self._left[5])
+        budget, certified = rows[-1, TOTAL] - rows[window.start, TOTAL], self._certified(self._epsilon)
+        slack = window.slack(self._layout, self._W, left, budget, certified, self._epsilon) + self._tolerance
         self._window = None
-        rows, count = self._layers.rows, len(self._names)
-        budget, certified = rows[-1, -1] - rows[window.start, -1], self._certified()
-        asked = np.minimum(budget, certified) < self._least
-        a, b = self._left[4:6]
-        memory = a * window.W + b * window.V if self._momentum > 0 else a * window.W
-        seen = [self._layout.matrices(flat) for flat in (self._W, memory, window.W)]
-        slack = np.full((len(EACH_WINDOW), count), np.inf)
-        slack[0] = window.spare
-        for shape in sorted(set(self._layout.shapes)):
-            chosen = [l for l, other in enumerate(self._layout.shapes) if other == shape and asked[l]]
-            if not chosen:
-                continue
-            W, M, start = (np.stack([matrices[l] for l in chosen]) for matrices in seen)
-            slack[1:, chosen] = self._slack(W, M, start, a, budget[chosen], certified[chosen])
         self._found.next()[:] = [*slack, budget / self._least]
-        self._ends.append(self._now)
+        self._ends.next()[:] = self._now
+        seen = {"after": self._W, "memory": window.memory(*left), "before": window.W}
         for i, l in np.argwhere(~(slack >= 0)):
-            kinds = ("after", "memory", "before")
-            evidence = {kind: matrices[l].copy() for kind, matrices in zip(kinds, seen, strict=True)}
+            evidence = {kind: self._layout.matrices(flat)[l].copy() for kind, flat in seen.items()}
             self._report(EACH_WINDOW[i], int(l), float(slack[i, l]), evidence | {"budget": budget[l : l + 1]})
-
-    def _slack(
-        self, W: Array, M: Array, start: Array, a: float, budget: Array, certified: Array
-    ) -> list[Array]:
-        """Slack of the certificates of a window, in the order of EACH_WINDOW after the first, of equal shapes."""
-        K, tolerance = budget.astype(np.int64), self._tolerance
-        s, m, u = np.linalg.svd(np.stack([W, start if self._momentum == 0 else M, W - M]), compute_uv=False)
-        old, m = (m, a * m) if self._momentum == 0 else (np.zeros_like(m), m)
-        size = np.maximum(s[:, 0], m[:, 0])
-        step = np.linalg.norm(W - start, axis=(1, 2))
-        none = np.full(len(W), np.inf)
-        return [
-            inequalities.low_rank(u, size, K) + tolerance,
-            inequalities.interlacing(s, m, K) + tolerance,
-            inequalities.within(s, m, K) + tolerance,
-            none if self._momentum > 0 else inequalities.shrinking(step, old, a, K) + tolerance,
-            none if self._momentum > 0 else inequalities.near(s, certified, self._epsilon) + tolerance,
-        ]
-
-    def _certified(self) -> Any:
-        """Rank of the adaptive certificate now, for each layer; inf for none."""
-        rows, forgotten = self._layers.rows, self._scalars.rows[:, 2]
-        T, reach, result = len(rows) - 1, 64, np.full(len(self._names), np.inf)
-        while np.isinf(result).any():
-            part = slice(max(0, T - reach), T)
-            with np.errstate(divide="ignore", invalid="ignore"):
-                left = rows[part, 0] * np.exp(forgotten[-1] - forgotten[part, None])
-                enough = left <= self._epsilon * rows[-1, 0]
-            for l in np.flatnonzero(enough.any(axis=0) & np.isinf(result)):
-                result[l] = rows[-1, -1, l] - rows[part.start + np.flatnonzero(enough[:, l])[-1], -1, l]
-            if part.start == 0:
-                break
-            reach *= 4
-        return result
 
     def _report(self, name: str, layer: int, slack: float, evidence: dict[str, Array]) -> None:
         violation = Violation(name, self._names[layer], self._now, slack, evidence)
@@ -477,6 +404,12 @@ class Certificates:
             raise violation
 
     # What comes in
+
+    def _set_rates(self, learning_rate: Any, weight_decay: Any) -> None:
+        lr, wd = float(learning_rate), float(weight_decay)
+        self._check_rates(lr, wd)
+        if self._rates != (lr, wd):
+            self._rates, self._step = (lr, wd), np.array(self._kind(lr, wd, self._momentum))
 
     def _check_rates(self, lr: float, wd: float) -> None:
         if not (lr >= 0 and wd >= 0 and lr * wd < 1):
@@ -498,14 +431,6 @@ class Certificates:
                 f"{self._momentum}. It holds the buffers after the step."
             )
         return self._V if velocity is None else self._layout.flat(velocity, "velocity")
-
-
-class _Window:
-    """Weights and velocity where a window began, and what has happened since."""
-
-    def __init__(self, W: Array, V: Array, start: int, layers: int) -> None:
-        self.W, self.V, self.start = W, V, start
-        self.spare = np.full(layers, np.inf)  # least of bound - rank of a gradient
 
 
 @functools.cache

@@ -73,8 +73,17 @@ class Rows:
         """All rows so far."""
         return self._array[: self._count]
 
+    def give_back(self, rows: int) -> None:
+        """Forget the last rows."""
+        self._count -= rows
+
+    def restore(self, rows: Array) -> None:
+        """Hold these rows and no others."""
+        self._count = 0
+        self.next(len(rows))[...] = rows
+
     def next(self, rows: int | None = None) -> Array:
-        """The next row, or rows, of zeros, to be filled."""
+        """The next row, or rows, to be filled."""
         begin = self._count
         self._count += 1 if rows is None else rows
         while self._count > len(self._array):
