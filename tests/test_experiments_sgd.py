@@ -10,10 +10,19 @@ import numpy as np
 import pytest
 
 from dln import cli, data, experiments, rank
-from dln.experiments import _training
-from dln.nonlinear import mlp, train
+from dln.experiments import _training, sgd_certificates
+from dln.nonlinear import mlp, optimizers, train
 
-NAMES = ("sgd-rank", "sgd-forgetting", "sgd-bound", "sgd-momentum", "sgd-linear", "sgd-layers", "sgd-noise")
+NAMES = (
+    "sgd-certificates",
+    "sgd-rank",
+    "sgd-forgetting",
+    "sgd-bound",
+    "sgd-momentum",
+    "sgd-linear",
+    "sgd-layers",
+    "sgd-noise",
+)
 
 
 def call(name, folder, *arguments):
@@ -178,6 +187,46 @@ def test_no_step_is_shorter_than_its_bound_and_decay_moves_weights_more(quick):
     assert by[4, 0.005]["bound / step"] > by[32, 0.005]["bound / step"]
 
 
+def test_every_certificate_holds_in_every_kind_of_network_and_can_fail(quick):
+    rows, parameters = quick("sgd-certificates")
+    assert parameters["steps"] == sum(row["steps"] for row in rows) > 3000
+    kinds = {row["network"].split(",")[0] for row in rows}
+    assert kinds == {
+        "dense",
+        "shallow",
+        "batch norm",
+        "residual",
+        "convolution",
+        "normed images",
+        "attention",
+    }
+    for row in rows:
+        assert 0 < row["recursion"] < 1e-12
+        assert row["spare"] >= 0
+        assert row["windows"] == row["steps"] // 25 > 0
+        assert row["asked"] > 0.3
+        for name in ("update", "interlacing", "window"):
+            assert row[name] >= -1e-12
+        assert (row["energy"] is None) == ("norm" not in row["network"])
+        assert (row["noise"] is None) == bool(
+            {"momentum", "nesterov", "decoupled"} & set(row["network"].split(", "))
+        )
+    (told,) = (row for row in rows if row["network"] == "shallow, strong decay")
+    assert told["certified"] >= -1e-12  # the certified rank is below the width
+    assert set(parameters["refuted"]) == set(sgd_certificates.CERTIFICATES)
+
+
+def test_a_violation_makes_the_experiment_fail(monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(
+        optimizers.SGD, "step", lambda self, p, g, memory, lr, t: p.__isub__(lr * g * (1 + 1e-6))
+    )
+    monkeypatch.setattr(sgd_certificates, "RUNS", sgd_certificates.RUNS[9:10])
+    assert cli.main(["run", "sgd-certificates", "--quick", "--output", str(tmp_path)]) == 1
+    out = capsys.readouterr().out
+    assert "A certificate IS violated" in out
+    assert "'recursion'" in out
+
+
 def test_two_jobs_give_the_runs_of_one(tmp_path):
     few = ("--batch-sizes", 8, 16, "--weight-decays", 0.005, "--epochs", 10, "--data", "teacher")
     one, two = (call("sgd-rank", tmp_path, *few, "--jobs", jobs)[0] for jobs in (1, 2))
@@ -232,6 +281,8 @@ def test_without_scikit_learn_they_say_how_to_get_it(monkeypatch, capsys, tmp_pa
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
+        (["sgd-certificates", "--every", "9"], "`--every` must be at least 10"),
+        (["sgd-certificates", "--thousands", "0"], "`--thousands` must be positive"),
         (["sgd-rank", "--epochs", "0"], "`--epochs` must be at least 1"),
         (["sgd-rank", "--weight-decays", "-1"], "`--weight-decays` must be zero or positive"),
         (["sgd-rank", "--jobs", "0"], "`--jobs` must be at least 1"),

@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -60,6 +60,8 @@ class Case:
     schedule: Mapping[int, float] | None = None
     build: Callable[[Any], Network] = network
     name: str = ""
+    every: int = 1  # epochs between measurements
+    more: Mapping[str, Any] = field(default_factory=dict, compare=False)  # further arguments of `train`
 
     def train(self, samples: Data) -> History:
         """Its history; the samples take the shape that the network wants."""
@@ -77,6 +79,8 @@ class Case:
             epochs=self.epochs,
             momentum=self.momentum,
             schedule=self.schedule,
+            every=self.every,
+            **self.more,
         )
 
 

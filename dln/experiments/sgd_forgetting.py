@@ -27,6 +27,7 @@ FULL = {
     "batch_sizes": [2, 4, 16, 64, 256], "learning_rate": 0.05, "weight_decay": 0.01, "tau": 14.0, "seeds": 3,
 }  # fmt: skip
 QUICK = {"batch_sizes": [4, 16, 64], "learning_rate": 0.1, "weight_decay": 0.02, "tau": 6.0, "seeds": 1}
+ROWS = 150  # of a run, about
 SHOWN = 1e-2  # of the axis of tau
 
 
@@ -52,17 +53,21 @@ def run(options: argparse.Namespace) -> Outcome:
     )
     seeds = range(options.seed, options.seed + options.seeds)
     epochs = {B: _epochs(B, samples, tau / (lr * wd)) for B in sizes}
-    cases = [Case(B, lr, wd, epochs[B], seed) for B, seed in itertools.product(sizes, seeds)]
+    first = epochs[sizes[0]]
+    cases = [
+        Case(B, lr, wd, epochs[B], seed, every=_every(epochs[B], first))
+        for B, seed in itertools.product(sizes, seeds)
+    ]
     runs = _training.train_all(cases, samples, options.jobs, options.progress)
     cells = _training.cells(runs, lambda case: case.batch_size)
-    rows = [_row(B, cell, epochs[sizes[0]]) for B, cell in cells.items()]
+    rows = [_row(B, cell, first) for B, cell in cells.items()]
     return Outcome(
         title=f"{options.data}, 4 hidden layers of width {WIDTH}, eta = {lr:g}, lambda = {wd:g}, {len(seeds)} seeds",
         columns=list(rows[0]),
         rows=rows,
         notes=[
             f"rank eps, corrected: as in sgd-rank, at tau = {tau:g}; same epochs: the rank at eps = {EPSILONS[0]:g} of "
-            f"the same runs after {epochs[sizes[0]]} epochs, where B = {sizes[0]} ends.",
+            f"the same runs after {first} epochs, where B = {sizes[0]} ends.",
             *_verdict(rows),
             *([f"Interrupted: {len(runs)} of {len(cases)} runs are done."] if len(runs) < len(cases) else []),
         ],
@@ -80,9 +85,15 @@ def _epochs(batch_size: int, samples: Data, steps: float) -> int:
     return max(1, round(steps / (len(samples.X) // batch_size)))
 
 
+def _every(epochs: int, first: int) -> int:
+    """Epochs between measurements: some `ROWS` rows, the epoch at which the smallest batch ends among them."""
+    return max(k for k in range(1, first + 1) if first % k == 0 and k <= max(1, epochs // ROWS))
+
+
 def _row(batch_size: int, cell: Sequence[Run], epochs: int) -> dict[str, Any]:
     steps = cell[0].history.steps
-    same = [run.ranks(EPSILONS[0])[min(epochs, run.history.epochs)] for run in cell if not run.collapsed]
+    kept = [run for run in cell if not run.collapsed]
+    same = [run.ranks(EPSILONS[0])[np.searchsorted(run.history.measured[:-1], epochs)] for run in kept]
     early = {"B": batch_size, "steps": steps, "same epochs": float(np.mean(same)) if same else np.nan}
     return early | _training.row(cell, EPSILONS)
 
@@ -110,7 +121,7 @@ def _figure(cells: Mapping[int, Sequence[Run]]) -> Any:
     from .. import plotting
 
     clocks: tuple[tuple[str, Callable[[Run], Array]], ...] = (
-        ("epochs", lambda run: np.arange(run.history.epochs + 1.0)),
+        ("epochs", lambda run: run.history.measured),
         (r"$\tau$, the sum of $\eta\lambda$ over the steps", lambda run: run.history.tau),
     )
     with mpl.rc_context(plotting.STYLE):

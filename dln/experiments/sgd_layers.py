@@ -151,6 +151,7 @@ def _figure(cells: Mapping[tuple[int, int, float], Sequence[Run]], names: Sequen
                 ylim=(0, 1.03),
                 title=title,
             )
+            plotting.plain_ticks(ax.xaxis)
         axes[0].set_ylabel(f"rank at {EPSILON:g} / full rank")
         if labelled:
             axes[0].legend(frameon=False, fontsize="small")

@@ -54,7 +54,8 @@ def run(options: argparse.Namespace) -> Outcome:
     seeds = range(options.seed, options.seed + options.seeds)
     samples = _training.data(options)
     cases = [
-        Case(B, lr, wd, epochs, seed) for lr, B, wd, seed in itertools.product(rates, sizes, decays, seeds)
+        Case(B, lr, wd, epochs, seed, every=epochs)
+        for lr, B, wd, seed in itertools.product(rates, sizes, decays, seeds)
     ]
     runs = _training.train_all(cases, samples, options.jobs, options.progress)
     cells = _training.cells(runs, lambda case: (case.learning_rate, case.batch_size, case.weight_decay))
@@ -182,16 +183,18 @@ def _figure(runs: Sequence[Run], rows: Sequence[dict[str, Any]]) -> Any:
     rates = sorted({row["eta"] for row in rows})
     good = [run for run in runs if not run.collapsed]
     with mpl.rc_context(plotting.STYLE):
-        figure, axes = plt.subplots(
-            1, len(rates) + 2, figsize=(4.2 * (len(rates) + 2), 4.0), layout="constrained"
-        )
+        columns = (len(rates) + 4) // 2
+        figure, grid = plt.subplots(2, columns, figsize=(4.2 * columns, 7.6), layout="constrained")
+        axes = grid.ravel()[: len(rates) + 3]
+        for spare in grid.ravel()[len(axes) :]:
+            spare.remove()
         for ax, lr in zip(axes, rates, strict=False):
             mine = [row for row in rows if row["eta"] == lr]
             cells = {(row["B"], row["lambda"]): row[f"rank {EPSILONS[0]:g}"] for row in mine}
             bounds = {(row["B"], row["lambda"]): _bound(row) / WIDTH for row in mine if row["lambda"] > 0}
             plotting.plot_rank_map(cells, ax, most=WIDTH, contours=bounds)
             ax.set_title(rf"rank at {EPSILONS[0]:g}, $\eta$ = {lr:g}; lines: bound / width")
-        for ax, corrected in zip(axes[-2:], (False, True), strict=True):
+        for ax, corrected in zip(axes[-3:-1], (False, True), strict=True):
             ranks = {
                 B: [(run.tau, run.rank(EPSILONS[corrected], corrected=corrected)) for run in good
                     if run.case.batch_size == B]
@@ -203,4 +206,12 @@ def _figure(runs: Sequence[Run], rows: Sequence[dict[str, Any]]) -> Any:
                 if corrected
                 else f"rank at {EPSILONS[0]:g}; dotted: without decay"
             )
+        sizes = sorted({run.case.batch_size for run in good})
+        for place, B in enumerate(sizes):
+            same = [run for run in good if run.case.batch_size == B]
+            tests = [run.history.test_accuracy[-1] for run in same]
+            axes[-1].plot([run.rank(EPSILONS[0]) for run in same], tests, "o", ms=4, mew=0, alpha=0.8,
+                          color=plotting.graded(place, len(sizes)))  # fmt: skip
+        axes[-1].set(xlabel=f"mean rank at {EPSILONS[0]:g}", ylabel="test accuracy", xlim=(0, 1.03 * WIDTH))
+        axes[-1].set_title("generalisation")
     return figure

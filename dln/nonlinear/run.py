@@ -118,7 +118,7 @@ class Run:
         done = 0
         while done < len(drawn):
             taken = self._certified(self.live, drawn[done:], rate, t + done)
-            if not taken or not self._finite():
+            if not taken:
                 return False
             done += taken
         return True
@@ -134,18 +134,23 @@ class Run:
         velocity = self.memory[0] if rule.momentum else None
         if room == 0:  # in a window every gradient is looked at
             taken = len(self.engine.run(drawn[:1], rate, t))
-            if taken and self._finite():
-                live.step(self.net.theta, self.net.gradient, velocity=velocity, **rates)
+            if not taken or not self._norms_finite():
+                return 0
+            live.step(self.net.theta, self.net.gradient, velocity=velocity, **rates)
             return taken
         watch = live.watch(min(room, len(drawn)), **rates)
         taken = len(self.engine.run(drawn[:room], rate, t, watch))
-        if taken and self._finite():
-            live.take(taken, self.net.theta, self.net.gradient, velocity)
+        if not taken or not self._norms_finite():
+            return 0
+        live.take(taken, self.net.theta, self.net.gradient, velocity)
         return taken
 
     def _finite(self) -> bool:
-        theta = self.net.theta
-        return bool(np.isfinite(theta @ theta) or np.isfinite(theta).all())
+        return self._norms_finite() or bool(np.isfinite(self.net.theta).all())
+
+    def _norms_finite(self) -> bool:
+        """Whether the squares of the weights have a sum, which certificates need."""
+        return bool(np.isfinite(self.net.theta @ self.net.theta))
 
     def _chunks(self, order: Any) -> Iterator[tuple[int, Any]]:
         """The steps of an epoch in pieces of some `LOOK_SECONDS`."""

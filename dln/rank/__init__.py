@@ -6,11 +6,13 @@ few batches can span (arXiv 2206.05794).
 
 from __future__ import annotations
 
-from .bounds import Certified, bound, certificate, gradient_bound, least_noise, least_step, window
+from .adaptive import Certified, certificate
+from .bounds import bound, gradient_bound, window
 from .certificates import Certificates
 from .convolution import flattened, operator, operator_singular_values, patches
 from .measures import Forgetting, corrected, effective, forgetting, numerical, stable, tail
 from .momentum import propagator, rate
+from .noise import least_noise, least_step
 from .solvable import CyclicSteadyState, Gradients, cyclic, cyclic_gradients, driven, random_gradients
 from .violation import Violation
 

@@ -11,26 +11,17 @@ so that W_T lies within :math:`D_n \|W_{T-n}\|` of the matrices of rank at most 
 from __future__ import annotations
 
 import math
-from bisect import bisect_right
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from .. import checks
 from ..typing import Array, ArrayLike
-from .measures import rates, tail, threshold
+from .measures import rates, threshold
 from .momentum import below_one, heavy_ball, scalars, without_gradient
 
-__all__ = [
-    "Certified",
-    "bound",
-    "certificate",
-    "gradient_bound",
-    "least_noise",
-    "least_step",
-    "window",
-]
+__all__ = ["bound", "forgotten", "gradient_bound", "window"]
 
 MOST_STEPS = 2**62
 
@@ -235,171 +226,6 @@ def gradient_bound(
     return min(limits)
 
 
-class Certified(NamedTuple):
-    """Certified rank after each step, and the number of steps back to which it reaches (both inf: none)."""
-
-    rank: Array
-    window: Array
-
-
-def certificate(
-    norms: ArrayLike,
-    gradient_ranks: ArrayLike,
-    learning_rate: ArrayLike,
-    weight_decay: ArrayLike,
-    epsilon: float = 1e-3,
-) -> Certified:
-    r"""Ranks within epsilon of which the weights are proved to lie, from what was recorded of a run; no assumption.
-
-    For the least n with :math:`D_n \|W_{T-n}\| \le \epsilon \|W_T\|`, the weights W_T are within
-    :math:`\epsilon \|W_T\|` of a matrix of rank :math:`\sum_{j=1}^n \operatorname{rank} G_{T-j}`, in the norm recorded.
-
-    Parameters
-    ----------
-    norms : array_like, shape (T + 1, ...)
-        Norms of W_0, .., W_T; layers and runs on further axes. A NaN marks a step that was not observed.
-    gradient_ranks : array_like, shape (T, ...)
-        Ranks of the gradients of the steps, or upper bounds on them.
-    learning_rate, weight_decay : float or array_like, shape (T,)
-        Rates with x < 1, without momentum.
-    epsilon : float
-        0 < epsilon < 1.
-
-    Returns
-    -------
-    Certified
-        `rank` and `window`, shape (T + 1, ...). The rank may exceed the size of the matrix and says nothing then.
-
-    Raises
-    ------
-    ValueError, TypeError
-        If shapes do not fit or a value is out of range.
-
-    References
-    ----------
-    arXiv 2206.05794, the lemma over n steps, made adaptive.
-
-    Examples
-    --------
-    >>> rank, steps = certificate([1.0, 1.0, 1.0, 1.0, 1.0], [3, 1, 2, 1], 0.1, 5.0, epsilon=0.3)
-    >>> print(rank, steps)
-    [inf inf  4.  3.  3.] [inf inf  2.  2.  2.]
-    """
-    sizes = checks.array(norms, "norms", finite=False)
-    T = len(sizes) - 1 if sizes.ndim else 0
-    ranks = checks.array(gradient_ranks, "gradient_ranks", shape=(T, *sizes.shape[1:]))
-    if (sizes < 0).any() or np.isinf(sizes).any() or (ranks < 0).any():
-        raise ValueError(
-            "`norms` and `gradient_ranks` must be zero or positive, got less. Record them again."
-        )
-    x = _forgotten(*rates(learning_rate, weight_decay, T))
-    log = np.append(0.0, np.cumsum(np.log1p(-x)))
-    with np.errstate(divide="ignore"):
-        heights = np.log(sizes).reshape(T + 1, -1) - log[:, None]
-    total = np.concatenate([np.zeros((1, heights.shape[1])), np.cumsum(ranks.reshape(T, -1), axis=0)])
-    origin = np.stack([_last_below(h, math.log(threshold(epsilon))) for h in heights.T], axis=1)
-    t = np.arange(T + 1)[:, None]
-    found = origin >= 0
-    rank = np.where(found, total - np.take_along_axis(total, np.maximum(origin, 0), axis=0), np.inf)
-    return Certified(rank.reshape(sizes.shape), np.where(found, t - origin, np.inf).reshape(sizes.shape))
-
-
-def _last_below(height: Array, margin: float) -> Any:
-    """For every t the last s < t with height[s] <= height[t] + margin, or -1; margin < 0. NaN is never chosen."""
-    result = np.full(len(height), -1)
-    stack: list[float] = []  # increasing heights, each the last that is so low
-    index: list[int] = []
-    for t, h in enumerate(height):
-        if h != h:
-            continue
-        if (k := bisect_right(stack, h + margin)) > 0:
-            result[t] = index[k - 1]
-        while stack and stack[-1] >= h:
-            stack.pop()
-            index.pop()
-        stack.append(float(h))
-        index.append(t)
-    return result
-
-
-def least_step(W: ArrayLike, learning_rate: float, weight_decay: float, rank: int) -> Array:
-    r"""Least Frobenius norm of a step from W with a gradient of rank at most r: :math:`x\,E_r(W)`.
-
-    As :math:`W_{t+1} - W_t = -\eta (G_t + \lambda W_t)`, the step is at least :math:`\eta\lambda` times the distance of
-    W to the matrices of rank r. So SGD comes to rest only at matrices of rank at most m B: its noise never ends
-    elsewhere.
-
-    Parameters
-    ----------
-    W : array_like, shape (..., m, n)
-        Weights before the step.
-    learning_rate, weight_decay : float
-        Rates >= 0.
-    rank : int
-        r, the rank of the gradient or a bound on it.
-
-    Returns
-    -------
-    length : ndarray, shape (...)
-
-    Raises
-    ------
-    ValueError, TypeError
-        If an argument is out of range.
-
-    References
-    ----------
-    arXiv 2206.05794, section on SGD noise, made quantitative.
-
-    Examples
-    --------
-    >>> print(round(float(least_step(np.diag([5.0, 4.0, 3.0]), 0.1, 0.01, rank=1)), 12))
-    0.005
-    """
-    lr, wd = scalars(learning_rate, weight_decay)
-    return lr * wd * tail(W, rank, "frobenius")
-
-
-def least_noise(gradients: ArrayLike, batch_size: int) -> float:
-    r"""Lower bound on the largest regularised gradient of a batch, :math:`\max_{i,j} \|\Phi_i - \Phi_j\|_F / (2B)`.
-
-    Two batches that differ by one sample differ by :math:`(\Phi_i - \Phi_j)/B` in their gradients, whatever the decay
-    adds; one of the two is at least half as long. So the steps of SGD end only where all samples have one gradient.
-
-    Parameters
-    ----------
-    gradients : array_like, shape (N, m, n)
-        Gradients :math:`\Phi_i` of the samples.
-    batch_size : int
-        B < N.
-
-    Returns
-    -------
-    norm : float
-        Some batch has :math:`\|\frac1B \sum \Phi_i + \lambda W\|_F` at least as large, for any W and decay.
-
-    Raises
-    ------
-    ValueError, TypeError
-        If the batch is not smaller than the data.
-
-    References
-    ----------
-    arXiv 2206.05794, section on SGD noise, made quantitative.
-
-    Examples
-    --------
-    >>> least_noise([[[1.0]], [[1.0]], [[5.0]]], batch_size=2)
-    1.0
-    """
-    Phi = checks.array(gradients, "gradients", ndim=3)
-    B = checks.integer(batch_size, "batch_size", least=1)
-    if len(Phi) <= B:
-        raise ValueError(f"`batch_size` must be below the number of samples {len(Phi)}, got {B}. Draw fewer.")
-    widest = max(float(np.linalg.norm(Phi[i + 1 :] - Phi[i], axis=(1, 2)).max()) for i in range(len(Phi) - 1))
-    return widest / (2 * B)
-
-
 def _scheduled(learning_rate: Any, weight_decay: Any, eps: float, beta: float, form: str) -> float:
     """Least window at the end of a schedule after which the form's condition holds."""
     if beta > 0 or form == "printed":
@@ -407,7 +233,7 @@ def _scheduled(learning_rate: Any, weight_decay: Any, eps: float, beta: float, f
             "`learning_rate` and `weight_decay` must be constant with momentum and for the printed form, got arrays. "
             "Use `propagator` step by step, or another form."
         )
-    x = _forgotten(*rates(learning_rate, weight_decay))[::-1]
+    x = forgotten(*rates(learning_rate, weight_decay))[::-1]
     kept = np.cumsum(np.log1p(-x))
     conditions = {
         "repaired": np.cumsum(x) >= math.log(2 / eps),
@@ -426,7 +252,8 @@ def _forgetting_rate(lr: float, wd: float, beta: float) -> tuple[float, float]:
     return -math.log(beta) / 2, -math.log(beta) / 2
 
 
-def _forgotten(lr: Array, wd: Array) -> Array:
+def forgotten(lr: Array, wd: Array) -> Array:
+    """x of every step, below 1."""
     x = lr * wd
     if not (x < 1).all():
         raise ValueError(
@@ -437,5 +264,5 @@ def _forgotten(lr: Array, wd: Array) -> Array:
 
 def _constant(learning_rate: Any, weight_decay: Any) -> tuple[float, float]:
     lr, wd = scalars(learning_rate, weight_decay)
-    _forgotten(np.array(lr), np.array(wd))
+    forgotten(np.array(lr), np.array(wd))
     return lr, wd
