@@ -340,6 +340,19 @@ def test_divergence_is_said_and_the_last_whole_epoch_kept(engine):
         np.testing.assert_allclose(history.norms[-1], [np.linalg.norm(W) for W in net.weights])
 
 
+def test_a_certified_run_diverges_like_any_other():
+    """Weights may be finite while their squares are not: then certificates have nothing to say."""
+    for every in (3, 10**4):
+        for engine in ("numpy", "compiled"):
+            net, history = trained(
+                learning_rate=1e6, epochs=200, loss="squared", weight_decay=1e-7, certify={"every": every},
+                engine=engine,
+            )  # fmt: skip
+            assert (history.status, history.violation) == ("diverged", None)
+            assert np.isfinite(net.theta).all()
+            assert len(history.certificates["recursion"]) == history.steps
+
+
 def test_a_start_that_overflows_has_a_history_of_one_row():
     net = mlp((5, 8, 8, 3), "linear", rng=0)
     net.weights = [1e150 * W for W in net.weights]
@@ -816,6 +829,11 @@ BAD = {
     "`rng` must be": {"rng": "seed"},
     "`certify` must be True or False": {"certify": "yes"},
     "`certify` must be one of": {"certify": {"often": 3}},
+    "`learning_rate` times `weight_decay` must be below 1": {
+        "certify": True,
+        "schedule": {2: 100.0},
+        "weight_decay": 0.2,
+    },
     "`window` must be at most 3": {"certify": {"every": 3, "window": 4}},
     "`every` must be at least 1": {"every": 0},
     "`progress` must be True or False": {"progress": 1},

@@ -509,3 +509,21 @@ def test_measures_and_bounds_load_numpy_alone():
 def test_the_room_is_public():
     assert dln.rank is rank
     assert set(rank.__all__) <= set(dir(rank))
+
+
+def test_the_repaired_bound_holds_on_ten_thousand_random_runs_and_the_printed_one_does_not():
+    """Steady states of the solvable SGD, and the last steps of any run whose norm has not doubled."""
+    rng, refuted = np.random.default_rng(11), 0
+    for _ in range(10_000):
+        x, eps = rng.uniform(0.005, 0.995), rng.uniform(0.001, 0.999)
+        B, m = int(rng.integers(1, 5)), int(rng.integers(1, 40))
+        s = np.repeat((1.0 - x) ** np.arange(m), B)  # spectrum of the steady state, in units of the largest
+        for form in ("repaired", "sharp"):
+            budget = rank.bound(B, 1.0, x, eps, form=form)
+            assert budget >= s.size or s[budget] <= eps
+        assert 2 * (1 - x) ** (rank.bound(B, 1.0, x, eps) // B) <= eps * (1 + 1e-12)
+        printed = int(rank.bound(B, 1.0, x, eps, form="printed"))
+        wrong = printed < s.size and s[printed] > eps
+        assert not wrong or (x > np.log(2) and 2 * np.exp(-x) < eps)  # the set where it can fail
+        refuted += wrong
+    assert refuted > 100

@@ -204,6 +204,10 @@ def _certificates(task: Task, certify: bool | Mapping[str, Any]) -> tuple[Certif
         )
     for name in options:
         checks.one_of(name, "certify", OPTIONS)
+    if not (x := task.rates.max() * rule.weight_decay) < 1:
+        raise ValueError(
+            f"`learning_rate` times `weight_decay` must be below 1 with certificates, got {x:g}. Lower one of them."
+        )
     # "energy" is exact for a batch norm without epsilon alone, and else says nothing until it is asked more of.
     every, window = sparing([W.shape for W in net.weights], net.uses, task.size)
     usual = {"every": every, "window": min(window, task.steps), "batch_norm_tolerance": 1.0}
