@@ -200,8 +200,8 @@ def tables(record):
     return "\n".join(
         [
             *aligned(list(zip(*rows, strict=True))), "",
-            "A step of `train`, five matrices, microseconds: alone and certified, and both with all that is measured of",
-            "1437 samples after every epoch:", "",
+            "A step of `train`, five matrices, microseconds: alone and certified, and both with all that is measured",
+            "of 1437 samples after every epoch:", "",
             *aligned(list(zip(*held, strict=True))), "",
         ]
     )  # fmt: skip
