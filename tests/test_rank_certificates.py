@@ -559,6 +559,11 @@ BAD = [
         "weights",
     ),
     (lambda live, W: live.leap(W, learning_rate=0.1, weight_decay=0.1, batch_size=1), "steps"),
+    (
+        lambda live, W: live.watch(3, learning_rate=0.1, weight_decay=0.1, batch_size=1),
+        "steps",
+    ),  # a window begins
+    (lambda live, W: live.watch(1, learning_rate=0.1, weight_decay=0.1, batch_size=0), "batch_size"),
 ]
 
 

@@ -236,7 +236,8 @@ class Certificates(Record):
         """What watches the next steps while they are taken, at most `room`; `take` says what came of them."""
         self._set_rates(learning_rate, weight_decay)
         size, before = checks.integer(batch_size, "batch_size", least=1), self._layers.rows[-1]
-        self._watch.begin(self._W, self._V, before, self._layers.next(steps), size, self._step)
+        count = checks.integer(steps, "steps", least=1, most=self.room())
+        self._watch.begin(self._W, self._V, before, self._layers.next(count), size, self._step)
         return self._watch
 
     def take(self, taken: int, weights: Any, gradients: Any, velocity: Any = None) -> None:
