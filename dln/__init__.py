@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from . import network as network
     from . import nonlinear as nonlinear
     from . import rank as rank
+    from . import regimes as regimes
     from . import schatten as schatten
     from . import theorems as theorems
     from .critical import escape_speed as escape_speed
@@ -65,6 +66,7 @@ _HOME = {
     "network": "network",
     "nonlinear": "nonlinear",
     "rank": "rank",
+    "regimes": "regimes",
     "schatten": "schatten",
     "theorems": "theorems",
     "escape_speed": "critical",

@@ -17,7 +17,7 @@ import dln
 from dln import cli, experiments
 from dln.experiments import _pool
 from dln.network import end_to_end, layer_gradients
-from dln.regimes.bounds import below_minimum, below_saddle
+from dln.regimes.bounds import _growth, _products, below_minimum, below_saddle
 from dln.regimes.infinite import distance_at_infinite_width, tree
 from dln.regimes.minimisers import minimisers
 from dln.regimes.subspaces import krylov, projected
@@ -94,6 +94,7 @@ def test_nearest_minimum_against_a_growing_penalty(seed):
     other = penalised(cost, weights)
     assert 0 < lower <= other * (1 + 1e-6)
     assert upper == float(found) <= other * (1 + 1e-6)
+    assert below_minimum(weights, goal_of(cost, weights)) <= other * (1 + 1e-6)
     assert gap(found.weights, weights) == pytest.approx(upper, rel=1e-12)
     least = least_cost(cost, weights)
     assert cost.value(end_to_end(found.weights)) == pytest.approx(least, abs=1e-12 * (1 + abs(least)))
@@ -111,9 +112,34 @@ def test_nearest_point_of_a_hyperbola(a, b, s):
     assert found == pytest.approx(nearest, rel=1e-12)
 
 
+def goal_of(cost, weights):
+    return minimisers(dln.problem.Problem.checked(cost, weights, 0.0))
+
+
+@pytest.mark.parametrize("depth", [2, 3, 4])
+@pytest.mark.parametrize("m", [0.0, 0.5, 1.2])
+def test_lower_bound_is_sharp_for_equal_weights(depth, m):
+    """m in every layer, to s: L^(1/2) (s^(1/L) - m) by the singular values; at depth 2, or from 0, by growth too."""
+    weights = [np.array([[m]])] * depth
+    for s in (0.5, 3.0):
+        cost = dln.costs.FullyObserved([[s]])
+        exact = math.sqrt(depth) * (s ** (1 / depth) - m)
+        found = below_minimum(weights, goal_of(cost, weights))
+        if exact > 0:
+            assert found == pytest.approx(exact, rel=1e-12)
+        if depth == 2 or m == 0.0:
+            growth = _growth(_products(weights, [m] * depth))
+            d = abs(exact)
+            assert sum(c * d**k for k, c in enumerate(growth, start=1)) >= abs(s - m**depth) * (1 - 1e-12)
+            if exact > 0:
+                assert sum(c * d**k for k, c in enumerate(growth, start=1)) == pytest.approx(s - m**depth)
+
+
 def test_one_layer_is_as_far_as_its_matrix():
     found = dln.distance_to_minimum(TARGET, [np.zeros((2, 2))])
     assert [*found] == pytest.approx([np.linalg.norm(S)] * 2, rel=1e-12)
+    away = [np.ones((2, 2))]
+    assert below_minimum(away, goal_of(TARGET, away)) == pytest.approx(dln.distance_to_minimum(TARGET, away))
 
 
 @pytest.mark.parametrize("depth", [2, 3, 4])
@@ -270,7 +296,11 @@ def test_no_saddle_lies_below_the_bound(seed):
 def test_bounds_close_for_scalar_networks():
     """|W_1|, |W_2| must both vanish; for L = 3 the two smallest."""
     cost = dln.costs.FullyObserved([[4.0]])
-    assert [*dln.distance_to_saddle(cost, [[[1.0]], [[2.0]]])] == pytest.approx([math.sqrt(5)] * 2, rel=1e-12)
+    two = [np.array([[1.0]]), np.array([[2.0]])]
+    assert below_saddle(two) == pytest.approx(math.sqrt(5), rel=1e-12)
+    three = [np.array([[1.0]])] * 3  # the middle one must vanish, or the others
+    assert below_saddle(three) == pytest.approx(2 - math.sqrt(2), rel=1e-12)  # sqrt2 d + d^2/2 = 1
+    assert [*dln.distance_to_saddle(cost, two)] == pytest.approx([math.sqrt(5)] * 2, rel=1e-12)
     found = dln.distance_to_saddle(cost, [[[1.0]], [[2.0]], [[3.0]]])
     assert found.upper == pytest.approx(math.sqrt(5), rel=1e-12)
 
@@ -282,8 +312,7 @@ def test_bounds_of_the_change_of_a_product(seed):
     depth = 2 + seed % 3
     weights = dln.inits.gaussian((2, *[4] * (depth - 1), 2), rho=1.0, rng=rng)
     cost = dln.costs.FullyObserved(np.diag([9.0, 8.0]))
-    goal = minimisers(dln.problem.Problem.checked(cost, weights, 0.0))
-    d, saddle = below_minimum(weights, goal), below_saddle(weights)
+    d, saddle = below_minimum(weights, goal_of(cost, weights)), below_saddle(weights)
     steps = [rng.normal(size=(200, *W.shape)) for W in weights]
     pulls = layer_gradients(weights, cost.gradient(end_to_end(weights)))
     for k in range(200):

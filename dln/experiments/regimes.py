@@ -20,8 +20,13 @@ from .. import checks, costs, inits
 from ..flow import gradient_flow
 from ..network import end_to_end
 from ..problem import Until
-from ..regimes import distance_to_minimum, distance_to_saddle, linearised, ntk_change
-from ..regimes.infinite import distance_at_infinite_width
+from ..regimes import (
+    distance_at_infinite_width,
+    distance_to_minimum,
+    distance_to_saddle,
+    linearised,
+    ntk_change,
+)
 from ..regimes.subspaces import krylov, projected
 from ..scaling import Regime, regime
 from ..typing import Array
@@ -291,7 +296,7 @@ def _phases(ax: Any) -> None:
     ax.axvspan(1.0, high, color="tab:orange", alpha=0.09, lw=0)
     ax.axvline(1.0, color="0.5", lw=0.8)
     ax.set_xlim(low, high)
-    ax.text(0.99, 0.8, "mean field", ha="right", va="center", rotation=90, fontsize="small", color="0.3",
+    ax.text(0.99, 0.3, "mean field", ha="right", va="bottom", rotation=90, fontsize="small", color="0.3",
             transform=ax.get_xaxis_transform())  # fmt: skip
     for x, text, align in ((1.0, "lazy ", "right"), (1.0, " saddle-to-saddle", "left")):
         ax.text(
