@@ -109,6 +109,10 @@ class Cost(ABC):
 
         return compiled(type(self).hessian_loop, "hessian")
 
+    def in_singular_vectors(self) -> tuple[Cost, Array, Array] | None:
+        """The cost of U^T A V, and orthogonal U, V for which modes are its entries; None if none are known."""
+        return None
+
     def failure(self) -> BaseException | None:
         """What the cost's own Python code raised during the last run, once; None for compiled costs."""
         return None
@@ -169,6 +173,12 @@ class FullyObserved(Cost):
 
     def _hessian_vector(self, A: Array, D: Array) -> Array:
         return D
+
+    def in_singular_vectors(self) -> tuple[Cost, Array, Array]:
+        U, s, Vt = np.linalg.svd(self.target)
+        diagonal = np.zeros_like(self.target)
+        np.fill_diagonal(diagonal, s)
+        return self.scale * FullyObserved(diagonal), U, Vt.T
 
     @property
     def data(self) -> Array:

@@ -30,7 +30,7 @@ __all__ = ["gradient_flow", "methods", "forms"]
 MAX_STEPS = 10_000_000
 # "auto": an explicit method, and from a plateau on a stiff one, each for two ranges of tolerances.
 PLAIN, TIGHT, LOOSE = "tsit5", "dop853", 1e-4
-STIFF, STIFF_TIGHT, STIFF_TIGHT_FROM = "radau9", "radau13", 1e-7
+STIFF, STIFF_TIGHT, STIFF_TIGHT_FROM = "radau9", "radau13", 1e-4
 # Entries of the stiff eigenvectors up to which they are cheap; for larger nets a method without matrices.
 STIFF_LARGE, COLLOCATE_UP_TO = "rkc2", 2_000_000
 LEAST_RTOL = 100 * float(np.finfo(float).eps)
@@ -84,7 +84,8 @@ def gradient_flow(
         lambda >= 0.
     method : str
         A name from `dln.methods()`, or "auto": Dormand-Prince 8(5,3) (Tsitouras 5(4) for rtol > 1e-4) and, while the
-        flow waits on a plateau, Radau IIA of order 13 (9 for rtol > 1e-7), or Runge-Kutta-Chebyshev for large nets.
+        flow waits at a small start or on a plateau, Radau IIA of order 13 (9 for rtol > 1e-4), or
+        Runge-Kutta-Chebyshev for large nets.
         ``stats["used"]`` lists which was used from which time and step on.
     form : str
         A name from `dln.forms()`, or "auto". Two layers much wider than n_0 + n_L are integrated as n_0 + n_L hidden
@@ -250,7 +251,9 @@ def _run(
         message=message,
         nfev=integration.count("nfev"),
         n_steps=integration.count("steps"),
-        method=" + ".join(dict.fromkeys(name for name, *_ in integration.used)),
+        method=" + ".join(
+            m.name for m in options.methods if m.name in {name for name, *_ in integration.used}
+        ),
         form=options.form,
         state_size=len(integration.y),
         stats={

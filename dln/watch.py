@@ -70,13 +70,8 @@ class Watch:
                 return "saddle"
         return ""
 
-    def _point(self, integration: Integration) -> tuple[tuple[Array, ...], Array]:
-        widths = self.problem.widths
-        layers = integration.system.form.layers(integration.y, widths)
-        return layers, integration.A.reshape(widths[-1], widths[0])
-
     def _rank(self, integration: Integration) -> int:
-        problem, (layers, A) = self.problem, self._point(integration)
+        problem, (layers, A) = self.problem, integration.point()
         elapsed = integration.t - integration.t_span[0]
         modes = critical.active_modes(
             problem.cost, A, problem.depth, problem.weight_decay, layers=layers, elapsed=elapsed
@@ -84,7 +79,7 @@ class Watch:
         return modes.rank
 
     def _at_minimum(self, integration: Integration, small: float) -> bool:
-        problem, (layers, _) = self.problem, self._point(integration)
+        problem, (layers, _) = self.problem, integration.point()
         rank = self._rank(integration)
         return critical.is_minimum(problem.cost, layers, rank, small, weight_decay=problem.weight_decay)
 

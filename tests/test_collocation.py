@@ -22,6 +22,7 @@ from dln.method import collocation
 ALL = collocation.ALL
 GAUSS = {name: method for name, method in ALL.items() if name.startswith("gauss")}
 RADAU = {name: method for name, method in ALL.items() if name.startswith("radau")}
+STRETCHED = ("radau9", "radau13")
 EVERY_TABLE = pytest.mark.parametrize("method", ALL.values(), ids=list(ALL))
 
 
@@ -113,30 +114,89 @@ def test_tables_as_printed():
     np.testing.assert_allclose(ALL["radau5"].nodes, [(4 - q) / 10, (4 + q) / 10, 1], rtol=0, atol=2e-16)
 
 
+def parts_of(table, s):
+    """Legendre transform and the rows c, b, slope at the end, step of kappa; (A, T, T^-1, rows) of every stretch."""
+    stretches = table[s + 4 :].reshape(-1, 3 * s + 4, s)
+    return (
+        table[:s],
+        table[s : s + 4],
+        [(x[:s], x[s : 2 * s], x[2 * s : 3 * s], x[3 * s :]) for x in stretches],
+    )
+
+
 @EVERY_TABLE
-def test_the_transformation_of_the_table(method):
-    """Rows as the step reads them: A, T, T^-1, Legendre transform, alpha, beta, c, b."""
-    s, table = method.stages, method.table
-    A, T, inverse, to_legendre = (table[i * s : (i + 1) * s] for i in range(4))
-    alpha, beta, c, b = table[4 * s :]
-    assert (A == method.A).all()
+def test_the_head_of_the_table(method):
+    s = method.stages
+    to_legendre, (c, b, slope, steps), stretches = parts_of(method.table, s)
     assert (c == method.nodes).all()
     assert (b == method.b).all()
-    blocks, i = np.diag(alpha), 0
-    while i < s:
-        if beta[i] != 0.0:
-            assert beta[i + 1] == 0.0
-            assert alpha[i] == alpha[i + 1]
-            blocks[i, i + 1], blocks[i + 1, i] = beta[i], -beta[i]
-            i += 1
-        i += 1
-    assert np.count_nonzero(beta) == s // 2
-    np.testing.assert_allclose(T @ inverse, np.eye(s), rtol=0, atol=1e-12)
-    np.testing.assert_allclose(inverse @ A @ T, blocks, rtol=0, atol=1e-13)
-    assert np.linalg.cond(T) < 2000
+    assert (stretches[0][0] == method.A).all()
+    assert np.unique(steps).size == 1
+    assert len(stretches) == method.stretches == (9 if method.name in STRETCHED else 1)
+    assert steps[0] == 0.125
     values = np.random.default_rng(0).standard_normal(s)
     np.testing.assert_allclose(legendre.legval(2 * c - 1, to_legendre @ values), values, rtol=0, atol=1e-14)
     np.testing.assert_allclose((to_legendre @ values)[0], b @ values, rtol=0, atol=1e-14)  # c_0: the mean
+    for degree in range(s):
+        assert slope @ c**degree == pytest.approx(degree, abs=1e-11)
+
+
+@EVERY_TABLE
+def test_the_table_of_every_stretch(method):
+    """t = (1 - exp(-kappa theta)) / (1 - exp(-kappa)), g = dt/dtheta, and A diag(g) by blocks."""
+    s, (_, (c, b, _, steps), stretches) = method.stages, parts_of(method.table, method.stages)
+    for number, (A, T, inverse, (alpha, beta, times, g)) in enumerate(stretches):
+        kappa = number * steps[0]
+        if kappa == 0.0:
+            assert (times == c).all()
+            assert (g == 1.0).all()
+        else:
+            slope = kappa * np.exp(-kappa * c) / -np.expm1(-kappa)
+            np.testing.assert_allclose(times, np.expm1(-kappa * c) / np.expm1(-kappa), rtol=1e-15)
+            np.testing.assert_allclose(g, slope, rtol=2 * kappa ** (2 * s - 1) / 10 ** (s - 1) + 1e-15)
+        assert b @ g == pytest.approx(1.0, abs=1e-15)
+        np.testing.assert_allclose(A, method.A * g, rtol=1e-15)
+        blocks, i = np.diag(alpha), 0
+        while i < s:
+            if beta[i] != 0.0:
+                assert beta[i + 1] == 0.0
+                assert alpha[i] == alpha[i + 1]
+                blocks[i, i + 1], blocks[i + 1, i] = beta[i], -beta[i]
+                i += 1
+            i += 1
+        assert np.count_nonzero(beta) == s // 2
+        np.testing.assert_allclose(T @ inverse, np.eye(s), rtol=0, atol=1e-12)
+        np.testing.assert_allclose(inverse @ A @ T, blocks, rtol=0, atol=1e-13)
+        assert np.linalg.cond(T) < (2000 if kappa == 0.0 else 5000)
+        assert alpha.min() > 0.01
+
+
+def end_of_growth(A, times, kappa, depth):
+    """u at 1 - exp(-kappa) of the time to the escape of u' = u^(depth-1), u(0) = 1, by the stages of one step."""
+    left = 1 / (depth - 2)
+    h, p = -left * np.expm1(-kappa), depth - 1
+    u = (1 - h * times / left) ** (-1 / (depth - 2))
+    for _ in range(20):
+        residual = u - 1 - h * A @ u**p
+        u = u - np.linalg.solve(np.eye(len(u)) - h * A * (p * u ** (p - 1)), residual)
+    return u[-1]
+
+
+@pytest.mark.parametrize("depth", [3, 4])
+@pytest.mark.parametrize(("name", "least", "gain"), [("radau9", 0.5, 3.0), ("radau13", 0.75, 1000.0)])
+def test_what_escapes_is_an_exponential_in_stretched_time(name, least, gain, depth):
+    """The order 2s - 1 in kappa, hence 2s of one step, and less than the error of plain steps that are as long."""
+    method, errors, kappas = ALL[name], [], np.linspace(least, 2.0, 9)
+    for kappa in kappas:
+        table = method.stretched(kappa)
+        exact = np.exp(kappa / (depth - 2))
+        plain = abs(end_of_growth(method.A, method.nodes, kappa, depth) / exact - 1)
+        errors.append(abs(end_of_growth(table[: method.stages], table[-2], kappa, depth) / exact - 1))
+        assert errors[-1] < max(plain / gain, 1e-14)
+    there = np.array(errors) > 1e-14
+    slope = P.slope(kappas[there], np.array(errors)[there])
+    print(name, depth, errors, slope)
+    assert 2 * method.stages - 0.5 < slope < 2 * method.stages + 2
 
 
 @EVERY_TABLE
@@ -145,7 +205,6 @@ def test_dense_output_is_the_collocation_polynomial(method):
     s, c, degrees = method.stages, method.nodes, np.arange(1, method.stages + 1)
     stages = method.dense[method.closing + 1 :]
     assert not method.dense[: method.closing + 1].any()
-    assert (method.error == stages).all()
     powers = c[:, None] ** (degrees - 1)
     np.testing.assert_allclose((powers * c[:, None]) @ stages.T, np.eye(s), rtol=0, atol=1e-11)
     np.testing.assert_allclose((powers * degrees) @ stages.T @ method.A, np.eye(s), rtol=0, atol=1e-10)

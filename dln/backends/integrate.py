@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ from ..core import loop, steps
 from ..core.compile import pointers
 from ..method import Method
 from ..typing import Array
+from .bases import LONG, singular_bases, turned, turned_to_the_last_digit
 from .system import System, record
 
 __all__ = ["Integration"]
@@ -37,8 +38,10 @@ LARGEST_RTOL = 0.1  # above, errors of a step would be as large as the layer
 # Relative turn of the velocity in the longest stable step from which a stiff method is due.
 STIFF_BELOW = 0.015
 CALM_BELOW = 40.0  # step times spectral radius at which explicit methods are as good
+# A start waits if the rate of its growth is this part, at most, of that at its escape.
+WAITS = 1e-2
 # Steps in a row of which that holds before another method is taken; more after a stiff one that did not pay.
-LONG_STIFF, LONG_CALM, PAYS = 8, 2, 20
+LONG_STIFF, LONG_CALM, PAYS = 8, 2, 8
 
 
 @functools.cache
@@ -92,6 +95,7 @@ class Integration:
         self.steppings: dict[str, Stepping] = {}
         self.used: list[tuple[str, float, int]] = []  # name, time from which on, steps before
         self.wait = LONG_STIFF
+        self.bases: list[Array] | None = None  # the state is in, where they are not those of the layers
         rows = POINTS if self.times is None else len(self.times)
         self.out_t = np.zeros(rows)
         self.out = np.zeros((rows, n if self.keep_states else size))
@@ -100,7 +104,7 @@ class Integration:
         self.control = record(steps.CONTROL)
         self.control["t"], self.control["end"] = self.t_span
         velocity, self.A, measured, self.broken = system.evaluate(self.y)
-        self._take(self.methods[0], velocity)
+        self._take(self.methods[self._starts_with_a_wait(velocity, measured)], velocity)
         self.control["rtol"], self.control["atol"] = min(self.rtol, LARGEST_RTOL), self.atol
         self.control["cost_goal"], self.control["dissipation_goal"] = self.cost_goal, self.dissipation_goal
         self.control["watch_arc"] = self.watch_arc
@@ -112,16 +116,29 @@ class Integration:
         self._save_start(measured)
         self.control["h"] = self.step or self._first_step()
 
+    def _starts_with_a_wait(self, velocity: Array, measured: Array) -> bool:
+        """Whether nothing happens to the objective for long while the start grows."""
+        depth, speed = self.system.problem.depth, float(np.linalg.norm(velocity))
+        if len(self.methods) < 2 or depth < 3 or not self.methods[1].curvature:
+            return False
+        if not (speed > 0.0 and measured[1] > 0.0):
+            return False
+        happens = float(np.linalg.norm(self.y)) / speed * measured[2] / measured[1]
+        return bool(happens ** (1.0 - 2.0 / depth) < WAITS)
+
     def _take(self, method: Method, velocity: Array) -> None:
         """Go on with a method from here."""
         if method.curvature:
             self.system = self.system.with_curvature()
+        if self.used and self.methods[1].curvature:
+            velocity = self._stand_apart(velocity)
         if method.name not in self.steppings:
             self.steppings[method.name] = Stepping(method, self.system, self.blocks)
         self.stepping = self.steppings[method.name]
         self.stepping.K[0] = velocity
         c, two = self.control, len(self.methods) == 2
         c["last_error"], c["last_h"], c["rejected_last"], c["in_a_row"] = 1.0, 0.0, 0, 0
+        c["stretch"], c["left"], c["left_new"] = 0.0, np.inf, np.inf
         c["stability"] = method.stability
         if two and method is self.methods[0] and self.used:
             self.wait = (
@@ -133,6 +150,49 @@ class Integration:
         c["stiff_below"] = STIFF_BELOW if two and method is self.methods[0] else 0.0
         c["calm_below"] = CALM_BELOW if two and method is self.methods[1] else 0.0
         self.used.append((method.name, self.t, self.count("steps")))
+
+    def _stand_apart(self, velocity: Array) -> Array:
+        """Turn to bases in which what waits and what is fitted stand apart; the velocity there."""
+        form, problem = self.system.form, self.system.problem
+        first, last = np.eye(problem.widths[0]), np.eye(problem.widths[-1])
+        if self.bases is None:
+            found = problem.cost.in_singular_vectors()
+            if found is None or np.finfo(LONG).eps > 1e-18:
+                return velocity
+            cost, last, first = found
+            self.system = self.system.with_data(cost.data)
+            self.bases = [np.eye(n) for n in problem.widths]
+        layers, rests = (form.layers(x, problem.widths) for x in (self.y, self.carry))
+        by = singular_bases(layers, first, last)
+        self.bases = [B @ R for B, R in zip(self.bases, by, strict=True)]
+        for state, parts in zip(
+            (self.y, self.carry), turned_to_the_last_digit(layers, rests, by), strict=True
+        ):
+            state[:] = np.concatenate([W.ravel() for W in parts])
+        if n := self.count("saved"):
+            self.out[:n] = self._turned(self.out[:n], by)
+        velocity, self.A, _, self.broken = self.system.evaluate(self.y)
+        self.control["nfev"] += 1
+        self.control["apart"] = 1
+        return velocity
+
+    def _turned(self, rows: Array, bases: Sequence[Array]) -> Array:
+        """States, or end-to-end matrices, in other bases."""
+        widths = self.system.problem.widths
+        if self.keep_states:
+            layers = turned(self.system.form.layers(rows, widths), bases)
+        else:
+            layers = turned([rows.reshape(-1, widths[-1], widths[0])], [bases[0], bases[-1]])
+        return np.concatenate([W.reshape(len(rows), -1) for W in layers], axis=1)
+
+    def point(self) -> tuple[tuple[Array, ...], Array]:
+        """Layers and end-to-end matrix at the time reached."""
+        widths = self.system.problem.widths
+        layers, A = self.system.form.layers(self.y, widths), self.A.reshape(widths[-1], widths[0])
+        if self.bases is None:
+            return layers, A
+        back = [B.T for B in self.bases]
+        return tuple(turned(layers, back)), turned([A], [back[0], back[-1]])[0]
 
     @property
     def velocity(self) -> Array:
@@ -245,6 +305,8 @@ class Integration:
             rows = np.vstack([rows, self.y if self.keep_states else self.A])
             if measured is not None:
                 measured = np.vstack([measured, self._now()])
+        if self.bases is not None and len(rows) > 0:
+            rows = self._turned(rows, [B.T for B in self.bases])
         return t, rows, measured
 
     def _now(self) -> list[float]:

@@ -43,6 +43,10 @@ class System:
         kernels = (*self.kernels[:-2], self.form.product_kernel(), self.problem.cost.hessian_kernel())
         return replace(self, kernels=kernels, arguments=(pointers(kernels), *self.arguments[1:]))
 
+    def with_data(self, data: Array) -> System:
+        """The same with other data of the cost."""
+        return replace(self, arguments=(*self.arguments[:-2], data, self.arguments[-1]))
+
     def evaluate(self, state: Array) -> tuple[Array, Array, Array, str]:
         """Velocity, end-to-end matrix (flat), (cost, objective, dissipation) at a state, and "" or what went wrong."""
         out, result = np.full(self.form.velocity_size(self.problem), np.nan), np.full(3, np.nan)

@@ -65,6 +65,9 @@ TURN = 0.5
 FALL = 1e-6
 # Arc length of outputs: ||dA||_F / max ||A||_F + RATE_ARC |d log rate|. The second part resolves plateaus.
 RATE_ARC = 0.05
+# Steps towards an escape: at most so many e-folds of the time left, and no attempt is nearer than this share of it.
+# Explicit methods are not as good before the objective changes by this share of itself in that time.
+MOST_FOLDS, NEAREST, WAITS = 1.0, 0.03, 0.02
 MOST_A_STEP = 50  # outputs
 # Once a mode is fitted an explicit step is bounded by stability. It is kept at this share of the bound: beyond it the
 # fitted mode is amplified from rounding up to the tolerance, and the polynomial of the dense output amplifies that.
@@ -135,6 +138,15 @@ def _record_extrema(c, extrema, t):  # type: ignore[no-untyped-def]
 
 
 @helper
+def _scaled(h, factor, left, start):  # type: ignore[no-untyped-def]
+    """The size of a step with `factor` times as many e-folds of the time to the next escape as one of size h, which
+    left the time `left`; `start` is left where the new step starts."""
+    if start == np.inf:
+        return h * factor
+    return -start * np.expm1(max(-factor * np.log1p(h / left), -MOST_FOLDS))
+
+
+@helper
 def _rate(c, result):  # type: ignore[no-untyped-def]
     c.cost, c.objective, c.dissipation = result[0], result[1], result[2]
     if result[1] > 0.0 and result[2] > 0.0:
@@ -182,6 +194,8 @@ def _write_outputs(  # type: ignore[no-untyped-def]
                 copy(new, 0, scratch, 0, n)
         else:
             out_t[row] = c.t + theta * h if by_arc else times[row]
+            if c.stretch > 0.0:
+                theta = np.log1p(theta * np.expm1(-c.stretch)) / -c.stretch
             for i in range(rows):
                 weights[i] = 0.0
                 for d in range(dense.shape[1] - 1, -1, -1):
@@ -266,7 +280,8 @@ def solve(  # type: ignore[no-untyped-def]
             c.rejected += 1
             c.rejected_last += 1
             # an error, or overflow and NaN
-            c.h = h * max(SHRINK, SAFETY * ratio ** (-1.0 / exponent)) if ratio < np.inf else 0.1 * h
+            factor = max(SHRINK, SAFETY * ratio ** (-1.0 / exponent)) if ratio < np.inf else 0.1
+            c.h = _scaled(h, factor, max(c.left - h, NEAREST * c.left), c.left)
             continue
         measure(new, last, index, weight_decay, value, data, work, result)
         if not np.isfinite(result[2] + result[0]):
@@ -279,11 +294,12 @@ def solve(  # type: ignore[no-untyped-def]
         if exponent > 0:
             ratio = max(ratio, 1e-10)
             factor = SAFETY * ratio ** (-1.0 / exponent)
-            if c.last_h > 0.0:  # Gustafsson: the error grows on as it grew in the last step
+            if c.last_h > 0.0 and c.left_new == np.inf:
+                # Gustafsson: the error grows on as it grew in the last step
                 grown = (c.last_error / ratio) ** (1.0 / exponent) * h / c.last_h
                 factor = min(factor, SAFETY * ratio ** (-1.0 / exponent) * grown)
             factor = min(max(factor, SHRINK), 1.0 if c.rejected_last > 0 else GROW)
-            c.h = h * factor
+            c.h = _scaled(h, factor, c.left_new, c.left_new)
             c.last_error, c.last_h = ratio, h
             c.rejected_last = 0
 
@@ -337,8 +353,11 @@ def solve(  # type: ignore[no-untyped-def]
                 if c.h * c.radius > bound:
                     c.h = bound / c.radius
             else:
-                c.h = min(c.h, LONGEST / c.radius)  # a run at rest would reach the end of all time
+                c.h = min(
+                    c.h, LONGEST / max(c.radius, 1e-300)
+                )  # a run at rest would reach the end of all time
             calm = c.calm_below > 0.0 and c.h <= h and c.h * c.radius < c.calm_below  # and grows no more
+            calm = calm and c.left_new * c.dissipation > WAITS * c.objective
             c.in_a_row = c.in_a_row + 1 if stiff or calm else 0
         _record_extrema(c, extrema, t_new)
         if c.cost <= c.cost_goal:

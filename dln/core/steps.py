@@ -40,6 +40,11 @@ CONTROL = np.dtype(
         ),  # estimate of the spectral radius of the Jacobian, minus the Hessian of the objective
         ("last_error", "f8"),  # error ratio of the last accepted step
         ("last_h", "f8"),  # and its size; 0: none
+        # A time within the last step is (1 - exp(-stretch theta)) / (1 - exp(-stretch)) of it, or theta if that is 0.
+        ("stretch", "f8"),
+        ("apart", "i8"),  # whether what waits stands in rows and columns of its own
+        ("left", "f8"),  # time to the next escape from the start of the last step, inf: none is in sight
+        ("left_new", "f8"),  # and from its end
         ("arc", "f8"),  # arc length since the last output
         ("spacing", "f8"),  # arc length between outputs; 0: outputs at given times
         ("scale", "f8"),  # largest ||A||_F so far, the unit of arc length

@@ -8,6 +8,11 @@ r"""Collocation methods: Gauss and Radau IIA of any order. A method is its nodes
 With the Gauss nodes the order is 2s, and quadratic invariants, such as the balance W_{l+1}^T W_{l+1} - W_l W_l^T, are
 conserved to rounding. With the Radau nodes the order is 2s - 1, and stiff modes are damped (L-stable).
 
+A mode that waits grows as u' = u^{L-1}: it is (D - t)^{-1/(L-2)}, which polynomials of t follow over a third of the
+time D that is left, and an exponential of theta with 1 - t / D = exp(-kappa theta), which they follow over half of it
+and more. Adaptive Radau steps towards an escape are therefore those of the same method for dy/dtheta = g(theta) f(y),
+g = dt/dtheta, with kappa a near multiple of `STRETCH`.
+
 References
 ----------
 E. Hairer, G. Wanner, "Solving Ordinary Differential Equations II", 2nd ed., 1996, IV.5 and IV.8.
@@ -28,6 +33,10 @@ from ..typing import Array, ArrayLike
 from .base import Method, frozen
 
 __all__ = ["ALL", "Collocation"]
+
+# Steps of kappa for which there are tables, and their number, 0 among them.
+STRETCH, STRETCHES = 0.125, 9
+FEWEST = 5  # stages: polynomials of lower degrees follow an exponential no better than what it is in t
 
 
 class Collocation(Method):
@@ -60,6 +69,7 @@ class Collocation(Method):
         self.nodes = frozen(nodes)
         self.stages = s = len(self.nodes)
         self.to_rounding = to_rounding
+        self.stretches = 1 if to_rounding or s < FEWEST else STRETCHES
         self.error_exponent = 2 * s
         self.dense_order = s
         # Velocities at the nodes -> Legendre coefficients of their polynomial, and its integral up to a node.
@@ -77,7 +87,7 @@ class Collocation(Method):
         dense = np.zeros((self.closing + 1 + s, s))
         dense[self.closing + 1 :] = through
         self.dense = frozen(dense)
-        self.error = frozen(through)  # the step predicts its stages from the polynomial of the last one
+        self.error = frozen(np.zeros((1, 1)))  # the estimate comes from the Legendre coefficients
 
     @property
     def closing(self) -> int:
@@ -86,10 +96,29 @@ class Collocation(Method):
 
     @cached_property
     def table(self) -> Array:
-        """A, T, T^-1, Legendre transform (s rows each), then rows alpha, beta, c, b, where T^-1 A T has the blocks
-        [[alpha, beta], [-beta, alpha]] (beta = 0 and one row for a real eigenvalue)."""
-        s = self.stages
-        values, vectors = np.linalg.eig(self.A)
+        """The Legendre transform, rows c, b, and the slope at the end; then `stretched` for every stretch."""
+        at_end = np.array([Legendre.basis(k, domain=[0.0, 1.0]).deriv()(1.0) for k in range(self.stages)])
+        head = [
+            self.to_legendre,
+            self.nodes,
+            self.b,
+            at_end @ self.to_legendre,
+            np.full(self.stages, STRETCH),
+        ]
+        return frozen(np.vstack([*head, *(self.stretched(k * STRETCH) for k in range(self.stretches))]))
+
+    def stretched(self, kappa: float) -> Array:
+        """A diag(g), T, T^-1 (s rows each), then rows alpha, beta, times, g; see the module.
+
+        T^-1 A diag(g) T has the blocks [[alpha, beta], [-beta, alpha]] (beta = 0 and one row for a real eigenvalue).
+        """
+        s, c = self.stages, self.nodes
+        g, times = np.ones(s), c
+        if kappa > 0.0:
+            g, times = kappa * np.exp(-kappa * c) / -np.expm1(-kappa), np.expm1(-kappa * c) / np.expm1(-kappa)
+            g = g / (self.b @ g)
+        A = self.A * g
+        values, vectors = np.linalg.eig(A)
         order = np.lexsort((-values.imag, np.abs(values.imag) > 1e-12, values.real))
         T, alpha, beta, column = np.zeros((s, s)), np.zeros(s), np.zeros(s), 0
         for k in order:
@@ -102,9 +131,7 @@ class Collocation(Method):
                 T[:, column], T[:, column + 1] = vectors[:, k].real, vectors[:, k].imag
                 alpha[column : column + 2], beta[column] = values[k].real, values[k].imag
                 column += 2
-        return frozen(
-            np.vstack([self.A, T, np.linalg.inv(T), self.to_legendre, alpha, beta, self.nodes, self.b])
-        )
+        return np.vstack([A, T, np.linalg.inv(T), alpha, beta, times, g])
 
     def stiff_room(self, widths: Sequence[int]) -> int:
         """Largest number of eigenpairs that are kept: all, or as many as A has entries."""
@@ -112,8 +139,9 @@ class Collocation(Method):
         return min(n, widths[0] * widths[-1])
 
     def numbers(self, widths: Sequence[int]) -> Array:
-        """Stages, closing, error_exponent, eigenpairs kept, whether to iterate to rounding."""
-        return np.append(super().numbers(widths), [self.stiff_room(widths), int(self.to_rounding)])
+        """Stages, closing, error_exponent, eigenpairs kept, whether to iterate to rounding, number of stretches."""
+        more = [self.stiff_room(widths), int(self.to_rounding), self.stretches]
+        return np.append(super().numbers(widths), more)
 
     def memory(self, widths: Sequence[int]) -> Array:
         """Room for the eigenpairs, the stages and their residuals; see `dln.core.collocation`."""
