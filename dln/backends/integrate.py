@@ -40,6 +40,8 @@ STIFF_BELOW = 0.015
 CALM_BELOW = 40.0  # step times spectral radius at which explicit methods are as good
 # A start waits if the rate of its growth is this part, at most, of that at its escape.
 WAITS = 1e-2
+# Size, in terms of that after its escape, at which what grows is told apart from what waits on.
+GROWN = 2e-3
 # Steps in a row of which that holds before another method is taken; more after a stiff one that did not pay.
 LONG_STIFF, LONG_CALM, PAYS = 8, 2, 8
 
@@ -138,7 +140,8 @@ class Integration:
         self.stepping.K[0] = velocity
         c, two = self.control, len(self.methods) == 2
         c["last_error"], c["last_h"], c["rejected_last"], c["in_a_row"] = 1.0, 0.0, 0, 0
-        c["stretch"], c["left"], c["left_new"] = 0.0, np.inf, np.inf
+        c["stretch"], c["left"], c["left_new"], c["happens"] = 0.0, np.inf, np.inf, np.inf
+        c["grown"] = GROWN**self.system.problem.depth if two and method.curvature else 0.0
         c["stability"] = method.stability
         if two and method is self.methods[0] and self.used:
             self.wait = (
@@ -165,25 +168,27 @@ class Integration:
         layers, rests = (form.layers(x, problem.widths) for x in (self.y, self.carry))
         by = singular_bases(layers, first, last)
         self.bases = [B @ R for B, R in zip(self.bases, by, strict=True)]
-        for state, parts in zip(
-            (self.y, self.carry), turned_to_the_last_digit(layers, rests, by), strict=True
-        ):
+        now = turned_to_the_last_digit(layers, rests, by)
+        for state, parts in zip((self.y, self.carry), now, strict=True):
             state[:] = np.concatenate([W.ravel() for W in parts])
-        if n := self.count("saved"):
-            self.out[:n] = self._turned(self.out[:n], by)
+        memory = self.stepping.tables[-2]
+        self.stepping.method.turn(memory, problem.widths, lambda rows: self._turned(rows, by, True))
+        n = self.count("saved")
+        self.out[:n] = self._turned(self.out[:n], by, self.keep_states)
         velocity, self.A, _, self.broken = self.system.evaluate(self.y)
         self.control["nfev"] += 1
         self.control["apart"] = 1
         return velocity
 
-    def _turned(self, rows: Array, bases: Sequence[Array]) -> Array:
+    def _turned(self, rows: Array, bases: Sequence[Array], states: bool) -> Array:
         """States, or end-to-end matrices, in other bases."""
         widths = self.system.problem.widths
-        if self.keep_states:
-            layers = turned(self.system.form.layers(rows, widths), bases)
-        else:
-            layers = turned([rows.reshape(-1, widths[-1], widths[0])], [bases[0], bases[-1]])
-        return np.concatenate([W.reshape(len(rows), -1) for W in layers], axis=1)
+        parts = (
+            turned(self.system.form.layers(rows, widths), bases)
+            if states
+            else turned([rows.reshape(len(rows), widths[-1], widths[0])], [bases[0], bases[-1]])
+        )
+        return np.concatenate([W.reshape(len(rows), math.prod(W.shape[1:])) for W in parts], axis=1)
 
     def point(self) -> tuple[tuple[Array, ...], Array]:
         """Layers and end-to-end matrix at the time reached."""
@@ -263,6 +268,9 @@ class Integration:
                 return code
             if code in STATUS:
                 return STATUS[code]
+            if code == loop.GROWN:
+                self.stepping.K[0] = self._stand_apart(self.velocity)
+                continue
             if code in (loop.STIFF, loop.CALM):
                 self._take(self.methods[code == loop.STIFF], self.velocity)
                 continue
@@ -305,8 +313,8 @@ class Integration:
             rows = np.vstack([rows, self.y if self.keep_states else self.A])
             if measured is not None:
                 measured = np.vstack([measured, self._now()])
-        if self.bases is not None and len(rows) > 0:
-            rows = self._turned(rows, [B.T for B in self.bases])
+        if self.bases is not None:
+            rows = self._turned(rows, [B.T for B in self.bases], self.keep_states)
         return t, rows, measured
 
     def _now(self) -> list[float]:

@@ -17,7 +17,7 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -77,6 +77,14 @@ class Curve:
     def nfev_at(self, level: float) -> float:
         """Velocity evaluations to an error of at most `level`, interpolated likewise."""
         return min(self._at(level, lambda p: p.nfev), default=math.nan)
+
+    def work_at(self, level: float, prices: Mapping[str, float]) -> float:
+        """Velocity evaluations to an error of at most `level`, and other work at its price in them."""
+
+        def work(p: Point) -> float:
+            return p.nfev + sum(price * p.counts.get(kind, 0) for kind, price in prices.items())
+
+        return min(self._at(level, work), default=math.nan)
 
     def counts_at(self, level: float) -> dict[str, int]:
         """Other work of the fastest run with an error of at most `level`."""

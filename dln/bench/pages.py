@@ -36,6 +36,7 @@ class Page:
     found: reference.Reference | None = None
     product: str = ""
     velocities: dict[str, float] = field(default_factory=dict)
+    prices: dict[str, float] = field(default_factory=dict)  # of other work than velocities, in velocities
 
     @property
     def title(self) -> str:
@@ -53,6 +54,10 @@ class Page:
         facts = (
             f"rivals' velocity: {times}; reference: {one} and {other} differ by {self.found.disagreement:.0e}"
         )
+        if self.prices:
+            facts += "\nin velocities of dln: " + ", ".join(
+                f"{x:.3g} for {name}" for name, x in self.prices.items()
+            )
         return report.table(f"{self.title}\n{facts}", self.curves, self.own, self.found.disagreement)
 
     def record(self) -> dict[str, Any]:
@@ -63,6 +68,7 @@ class Page:
             facts["horizon"] = found.times[-1]
             facts["reference"] = {"disagreement": found.disagreement, "methods": found.methods}
             facts["velocity"] = {"used": self.product, "seconds": self.velocities}
+            facts["prices"] = self.prices
         return facts | {"methods": {curve.name: report.as_json(curve) for curve in self.curves}}
 
     def measure(self, methods: Sequence[Method], options: argparse.Namespace, tell: measure.Report) -> None:
@@ -77,6 +83,10 @@ class Page:
             return
         self.product, self.velocities = velocity.fastest(self.problem)
         self.found, self.message = found, ""
+        if options.study == "alpha" and self.own and self.problem.fully_observed:
+            from . import price
+
+            self.prices = price.prices(self.problem, float(found.times[-1]))
         job = Job(self.problem, found.times, self.product, self.velocities[self.product])
         rtols = measure.tolerances(1 if options.quick or options.study else 2)
         enough = min(studies.LEVELS) if options.study else 0.0

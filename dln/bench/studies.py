@@ -1,7 +1,7 @@
 """Two questions that take several problems: what a smaller start costs, and what a wider network costs.
 
 Each is answered by the time and the velocity evaluations to errors of 1e-3 and 1e-6, method by method, along a series
-of problems that differ in one number.
+of problems that differ in one number. Work is velocity evaluations with products and factorisations at their price.
 """
 
 from __future__ import annotations
@@ -10,8 +10,6 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from .measure import Curve
 from .report import aligned, ms
@@ -54,17 +52,18 @@ class Study:
     problems: list[str]
     seconds: dict[str, list[float]] = field(default_factory=dict)
     nfev: dict[str, list[float]] = field(default_factory=dict)
+    work: dict[str, list[float]] = field(default_factory=dict)  # velocities, other work at its price in them
     own: list[str] = field(default_factory=list)
     messages: list[str] = field(default_factory=list)
 
     def factor_per_decade(self, values: Sequence[float]) -> float:
-        """What a decade of x in the direction of more work multiplies the values by: a fit of all that were reached."""
-        x, y = np.log10(self.x), np.log10(values)
-        there = np.isfinite(y)
-        if there.sum() < 2:
+        """By what a decade of x multiplies the values, on average from the first to the last that were reached."""
+        there = [i for i, value in enumerate(values) if math.isfinite(value)]
+        if len(there) < 2:
             return math.nan
-        slope = float(np.polyfit(x[there], y[there], 1)[0])
-        return float(10.0 ** (slope if self.x[-1] > self.x[0] else -slope))
+        first, last = there[0], there[-1]
+        decades = abs(math.log10(self.x[last] / self.x[first]))
+        return float((values[last] / values[first]) ** (1.0 / decades))
 
     def text(self) -> str:
         """The study as a table: milliseconds and velocity evaluations for every x, and their factors per decade."""
@@ -72,8 +71,10 @@ class Study:
         for i, x in enumerate(self.x):
             columns.append([f"{x:g}", "ms", *(ms(s[i]) for s in self.seconds.values())])
             columns.append(["", "velocities", *(_number(n[i], ".0f") for n in self.nfev.values())])
-        for title, values in (("per decade", self.seconds), ("", self.nfev)):
-            unit = "time x" if values is self.seconds else "velocities x"
+            if self.work:
+                columns.append(["", "work", *(_number(n[i], ".0f") for n in self.work.values())])
+        averages = [("per decade", "time x", self.seconds), ("", "velocities x", self.nfev)]
+        for title, unit, values in [*averages, *([("", "work x", self.work)] if self.work else [])]:
             columns.append(
                 [title, unit, *(_number(self.factor_per_decade(v), ".2f") for v in values.values())]
             )
@@ -86,9 +87,11 @@ class Study:
             name: {
                 "seconds": self.seconds[name],
                 "nfev": self.nfev[name],
+                **({"work": self.work[name]} if self.work else {}),
                 "factor_per_decade": {
                     "seconds": self.factor_per_decade(self.seconds[name]),
                     "nfev": self.factor_per_decade(self.nfev[name]),
+                    **({"work": self.factor_per_decade(self.work[name])} if self.work else {}),
                 },
             }
             for name in self.seconds
@@ -131,6 +134,9 @@ def _study(
         curves = [_curve(page, method) for page in pages.values()]
         found.seconds[method] = [curve.seconds_at(level) for curve in curves]
         found.nfev[method] = [curve.nfev_at(level) for curve in curves]
+        if all(page.prices for page in pages.values()):
+            works = [c.work_at(level, page.prices) for c, page in zip(curves, pages.values(), strict=True)]
+            found.work[method] = works if method in found.own else [math.nan] * len(works)
     for page in pages.values():
         if page.found and 10.0 * page.found.disagreement > level:
             found.messages.append(

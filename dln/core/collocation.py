@@ -14,12 +14,13 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..typing import Array
 from .compile import gradient_of, helper, hessian_of, product_of, velocity_of
 from .steps import CLOSING, EXPONENT, STAGES, advance, copy, dot, error_ratio, norm, rounding
 from .vectors import combine, multiply, transpose, weighted
 from .views import matrix_at, vector_at
 
-__all__ = ["complete", "memory_size", "step"]
+__all__ = ["complete", "eigenpairs", "memory_size", "states_in", "step"]
 
 ROOM, TO_ROUNDING, STRETCHES = 3, 4, 5  # places in `numbers`
 # Places in `memory`: eigenpairs in use, time at which they were computed; start, size, table of the last attempt;
@@ -54,6 +55,19 @@ def memory_size(n: int, stages: int, room: int) -> int:
     return HEAD + room + 2 * n * room + 3 * stages * n + (stages + 1) * room + 6 * n + 2 * stages * stages
 
 
+def states_in(memory: Array, n: int, stages: int, room: int) -> list[Array]:
+    """Views of V, and, one state in a row, of V^T, the stages, and the six states."""
+    pairs, at_Z = int(memory[PAIRS]), HEAD + room + 2 * n * room
+    at_slow = at_Z + 3 * stages * n + (stages + 1) * room
+    parts = (
+        (HEAD + room, n, pairs),
+        (HEAD + room + n * room, pairs, n),
+        (at_Z, stages, n),
+        (at_slow, 6, n),
+    )
+    return [memory[at : at + rows * columns].reshape(rows, columns) for at, rows, columns in parts]
+
+
 @helper
 def _table_of(stretch, s):  # type: ignore[no-untyped-def]
     """Where the table of a stretch begins: A diag(g), T, T^-1, then alpha, beta, times, g."""
@@ -83,7 +97,7 @@ def _orthonormalise(memory, at, rows, n):  # type: ignore[no-untyped-def]
 
 
 @helper
-def _eigenpairs(system, index, weight_decay, data, work, memory, room, y, image, c):  # type: ignore[no-untyped-def]
+def eigenpairs(system, index, weight_decay, data, work, memory, room, y, image, c):  # type: ignore[no-untyped-def]
     """Eigenpairs of the Hessian at y that can be stiff, by subspace iteration from the last ones and some new vectors.
 
     On a plateau they are separated from the others by many orders of magnitude, so one or two iterations find them.
@@ -319,7 +333,7 @@ def step(  # type: ignore[no-untyped-def]
     fresh = memory[PAIRS] > 0.0 and memory[BASIS_T] == c.t
     stiff = h * c.radius > 1.0 and (memory[PAIRS] == 0.0 or (enters and memory[LAST_T] != c.t))
     if not fresh and (stiff or memory[STALE] > 0.0):
-        _eigenpairs(system, index, weight_decay, data, work, memory, room, y, scratch, c)
+        eigenpairs(system, index, weight_decay, data, work, memory, room, y, scratch, c)
         fresh = True
     copy(vector_at(K, 0, n), 0, memory, at_slow, n)
     _filter(memory, room, s, n, at_slow, 1, h)
@@ -400,7 +414,7 @@ def step(  # type: ignore[no-untyped-def]
             break
         before = change
         if renewable and fall > SLOW and fall < np.inf and not fresh:
-            _eigenpairs(system, index, weight_decay, data, work, memory, room, y, scratch, c)
+            eigenpairs(system, index, weight_decay, data, work, memory, room, y, scratch, c)
             copy(vector_at(K, 0, n), 0, memory, at_slow, n)
             _filter(memory, room, s, n, at_slow, 1, h)
             fresh = True

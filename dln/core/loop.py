@@ -53,10 +53,11 @@ __all__ = [
     "WATCH",
     "STIFF",
     "CALM",
+    "GROWN",
     "solve",
 ]
 
-RUNNING, FINISHED, UNDERFLOW, NOT_FINITE, COST, GRADIENT, WATCH, STIFF, CALM = range(9)
+RUNNING, FINISHED, UNDERFLOW, NOT_FINITE, COST, GRADIENT, WATCH, STIFF, CALM, GROWN = range(10)
 
 SAFETY, SHRINK, GROW = 0.8, 0.2, 5.0
 # A turn of log(rate) counts once the rate has moved by the factor e^TURN away from its extreme ...
@@ -321,7 +322,7 @@ def solve(  # type: ignore[no-untyped-def]
             table, error, numbers, memory, blocks, y, carry, K, new, move, scratch, control, h,
             t_new, arc, times, out_t, out, measured, keep_states, weights, result,
         )  # fmt: skip
-        turns_slowly = False
+        turns_slowly, grown = False, False
         if c.stiff_below > 0.0:
             least = max(c.stiff_below * np.sqrt(c.dissipation), 10.0 * AT_REST * c.radius * norm(y, 0, n))
             turns_slowly = difference(first, last) < least * least
@@ -357,7 +358,9 @@ def solve(  # type: ignore[no-untyped-def]
                     c.h, LONGEST / max(c.radius, 1e-300)
                 )  # a run at rest would reach the end of all time
             calm = c.calm_below > 0.0 and c.h <= h and c.h * c.radius < c.calm_below  # and grows no more
-            calm = calm and c.left_new * c.dissipation > WAITS * c.objective
+            before, c.happens = c.happens, c.left_new * c.dissipation / max(c.objective, 1e-300)
+            calm = calm and c.happens > WAITS
+            grown = before < c.grown <= c.happens < np.inf
             c.in_a_row = c.in_a_row + 1 if stiff or calm else 0
         _record_extrema(c, extrema, t_new)
         if c.cost <= c.cost_goal:
@@ -370,6 +373,8 @@ def solve(  # type: ignore[no-untyped-def]
         if c.in_a_row >= c.patience:
             c.in_a_row = 0
             return STIFF if c.stiff_below > 0.0 else CALM
+        if grown:
+            return GROWN
     return RUNNING
 
 

@@ -45,6 +45,8 @@ CONTROL = np.dtype(
         ("apart", "i8"),  # whether what waits stands in rows and columns of its own
         ("left", "f8"),  # time to the next escape from the start of the last step, inf: none is in sight
         ("left_new", "f8"),  # and from its end
+        ("happens", "f8"),  # share of the objective that would change in that time at the present rate
+        ("grown", "f8"),  # return once it rises above this; 0: never
         ("arc", "f8"),  # arc length since the last output
         ("spacing", "f8"),  # arc length between outputs; 0: outputs at given times
         ("scale", "f8"),  # largest ||A||_F so far, the unit of arc length

@@ -80,6 +80,12 @@ class Method(ABC):
         """What the step keeps from one call to the next, and its room to work in."""
         return np.zeros(1)
 
+    def turn(self, memory: Array, widths: Sequence[int], turned: Callable[[Array], Array]) -> None:  # noqa: B027
+        """Take what the memory knows of states to other bases; `turned` does that for states one in a row.
+
+        Most methods remember nothing.
+        """
+
     def fixed(self) -> Method:
         """The same method with steps of a fixed size."""
         method = copy.copy(self)

@@ -150,6 +150,16 @@ class Collocation(Method):
         n = sum(a * b for a, b in pairwise(widths))
         return np.zeros(memory_size(n, self.stages, self.stiff_room(widths)))
 
+    def turn(self, memory: Array, widths: Sequence[int], turned: Callable[[Array], Array]) -> None:
+        """Eigenvectors, stages, and what the step keeps beside them."""
+        from ..core.collocation import states_in
+
+        n = sum(a * b for a, b in pairwise(widths))
+        V, *others = states_in(memory, n, self.stages, self.stiff_room(widths))
+        for rows in others:
+            rows[:] = turned(rows)
+        V[:] = others[0].T
+
     @staticmethod
     def kernels() -> tuple[Callable[..., Any], Callable[..., Any]]:
         """Compiled `step` and `complete`."""
