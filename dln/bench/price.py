@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 from numba import int64, void
@@ -18,7 +16,7 @@ from .problems import Problem
 __all__ = ["prices"]
 
 VELOCITY, PRODUCT, FACTORISATION = range(3)
-RUNS = 9
+CALLS, RUNS = (4000, 1000, 4), 60  # a millisecond each: longer ones are interrupted by other work
 SIGNATURE = void(*SYSTEM, vector, int64, vector, vector, records(steps.CONTROL), int64, int64)
 
 
@@ -57,25 +55,17 @@ def prices(problem: Problem, horizon: float) -> dict[str, float]:
     rest = (stiff.memory(flow.widths), int(stiff.numbers(flow.widths)[3]), system.state, out, control)
     kernel = compiled(repeat, SIGNATURE, cache=False)
 
-    def seconds(what: int, calls: int) -> float:
-        return _seconds(lambda: kernel(*system.arguments, *rest, what, calls)) / calls
-
-    velocity, product = seconds(VELOCITY, 20_000), seconds(PRODUCT, 10_000)
-    factorisation = seconds(FACTORISATION, 20)
-    control["products"] = 0
-    seconds(FACTORISATION, 1)
-    within = float(control["products"][0]) / RUNS
-    return {
-        "products": product / velocity,
-        "factorisations": factorisation / velocity - within * product / velocity,
-    }
-
-
-def _seconds(call: Callable[[], Any]) -> float:
-    """Best time of a call."""
-    best = np.inf
-    for _ in range(RUNS):
+    def seconds(what: int) -> float:
         start = time.perf_counter()
-        call()
-        best = min(best, time.perf_counter() - start)
-    return best
+        kernel(*system.arguments, *rest, what, CALLS[what])
+        return (time.perf_counter() - start) / CALLS[what]
+
+    # in turn, so that whatever disturbs the machine disturbs all alike
+    velocity, product, factorisation = np.min(
+        [[seconds(what) for what in range(3)] for _ in range(RUNS)], axis=0
+    )
+    within = control["products"][0] / (RUNS * CALLS[FACTORISATION])
+    return {
+        "products": float(product / velocity),
+        "factorisations": float((factorisation - within * product) / velocity),
+    }
