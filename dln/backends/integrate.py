@@ -40,6 +40,8 @@ STIFF_BELOW = 0.015
 CALM_BELOW = 40.0  # step times spectral radius at which explicit methods are as good
 # A start waits if the rate of its growth is this part, at most, of that at its escape.
 WAITS = 1e-2
+# Bases are changed where rounding in those that mix what waits with what is fitted exceeds this part of rtol.
+ROUNDING, SMALL = 1e-16, 0.1
 # Size, in terms of that after its escape, at which what grows is told apart from what waits on.
 GROWN = 2e-3
 # Steps in a row of which that holds before another method is taken; more after a stiff one that did not pay.
@@ -106,7 +108,12 @@ class Integration:
         self.control = record(steps.CONTROL)
         self.control["t"], self.control["end"] = self.t_span
         velocity, self.A, measured, self.broken = system.evaluate(self.y)
-        self._take(self.methods[self._starts_with_a_wait(velocity, measured)], velocity)
+        happens = self._happens_while_it_waits(velocity, measured)
+        depth = system.problem.depth
+        # what rounding does to A(t) by the delay of escapes; rate of the start in terms of that of its escape
+        self.mixes = ROUNDING * happens ** (1.0 / depth - 1.0) > SMALL * self.rtol
+        waits = depth > 2 and happens ** (1.0 - 2.0 / depth) < WAITS
+        self._take(self.methods[waits and len(self.methods) == 2 and self.methods[1].curvature], velocity)
         self.control["rtol"], self.control["atol"] = min(self.rtol, LARGEST_RTOL), self.atol
         self.control["cost_goal"], self.control["dissipation_goal"] = self.cost_goal, self.dissipation_goal
         self.control["watch_arc"] = self.watch_arc
@@ -118,21 +125,18 @@ class Integration:
         self._save_start(measured)
         self.control["h"] = self.step or self._first_step()
 
-    def _starts_with_a_wait(self, velocity: Array, measured: Array) -> bool:
-        """Whether nothing happens to the objective for long while the start grows."""
-        depth, speed = self.system.problem.depth, float(np.linalg.norm(velocity))
-        if len(self.methods) < 2 or depth < 3 or not self.methods[1].curvature:
-            return False
-        if not (speed > 0.0 and measured[1] > 0.0):
-            return False
-        happens = float(np.linalg.norm(self.y)) / speed * measured[2] / measured[1]
-        return bool(happens ** (1.0 - 2.0 / depth) < WAITS)
+    def _happens_while_it_waits(self, velocity: Array, measured: Array) -> float:
+        """Share of itself that the objective loses at the first rate in the time in which the start grows."""
+        speed, objective = float(np.linalg.norm(velocity)), float(measured[1])
+        if not (0.0 < speed < np.inf and objective > 0.0 and np.any(self.y)):
+            return 1.0
+        return max(float(np.linalg.norm(self.y)) * speed / objective, np.finfo(float).tiny)
 
     def _take(self, method: Method, velocity: Array) -> None:
         """Go on with a method from here."""
         if method.curvature:
             self.system = self.system.with_curvature()
-        if self.used and self.methods[1].curvature:
+        if self.used and self.mixes and self.methods[1].curvature:
             velocity = self._stand_apart(velocity)
         if method.name not in self.steppings:
             self.steppings[method.name] = Stepping(method, self.system, self.blocks)
