@@ -18,7 +18,7 @@ from dln import cli, experiments
 from dln.experiments import _pool
 from dln.network import end_to_end, layer_gradients
 from dln.regimes.bounds import _growth, _products, below_minimum, below_saddle
-from dln.regimes.infinite import distance_at_infinite_width, tree
+from dln.regimes.infinite import distance_at_infinite_width
 from dln.regimes.minimisers import minimisers
 from dln.regimes.subspaces import krylov, projected
 
@@ -215,15 +215,6 @@ def test_first_order_of_small_starts(depth):
     else:
         first = 2**1.5 * (depth - 1) * rhos[-1] * np.sum(S ** (1 / depth))
         assert left[-1] < 0.03 * first
-
-
-def test_the_tree_of_depth_3_is_the_chain():
-    W_1, W_2, W_3 = tree(3, 0.5, 3)
-    shift = np.diag(np.ones(3), 1)
-    assert W_1.shape == (4, 1)
-    assert np.allclose(np.linalg.svd(W_2)[1], np.linalg.svd(0.5 * (shift + shift.T))[1])
-    assert (W_3 @ W_2 @ W_1).item() == 0.0
-    assert np.linalg.norm(W_1) == np.linalg.norm(W_3) == 0.5
 
 
 @pytest.mark.parametrize("factor", [2.0**-60, 2.0**70])

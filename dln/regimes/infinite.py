@@ -1,26 +1,23 @@
 r"""Infinite width: a deterministic tree of neurons stands for a Gaussian network, one for each singular mode.
 
-In a wide network of entries N(0, rho^2/w), the vectors that its layers make of an input or an output direction are
-orthogonal to each other, and each layer multiplies lengths by rho. So W_1 leads from the input to the root of layer 1,
-W_L from the root of layer L-1 to the output, and each hidden matrix, from either side, to a new neuron, every edge
-of weight rho. The modes of A share no neuron.
+The layers of the tree are those of `dln.inits.reduced_gaussian` at infinite width; the modes of A share no neuron.
 """
 
 from __future__ import annotations
 
 import math
-from itertools import pairwise
 
 import numpy as np
 
 from .. import checks
 from ..costs import FullyObserved
-from ..typing import Array, ArrayLike
+from ..inits import reduced_gaussian
+from ..typing import ArrayLike
 from .distances import distance_to_minimum
 
-__all__ = ["distance_at_infinite_width", "tree"]
+__all__ = ["distance_at_infinite_width"]
 
-ORDER = {2: 0, 3: 12, 4: 8}  # 5 from there on; the trees of depth 2 and 3 do not branch
+ORDER = {2: 0, 3: 11, 4: 7}  # 4 from there on; the trees of depth 2 and 3 do not branch
 
 
 def distance_at_infinite_width(singular_values: ArrayLike, depth: int, rho: float) -> float:
@@ -66,29 +63,9 @@ def distance_at_infinite_width(singular_values: ArrayLike, depth: int, rho: floa
         raise ValueError(
             f"`singular_values` must be a list of numbers >= 0, got {s}. Take those of a matrix."
         )
-    layers = tree(checks.integer(depth, "depth", least=2, most=64), checks.positive(rho, "rho"))
+    L = checks.integer(depth, "depth", least=2, most=64)
+    layers = reduced_gaussian(
+        (1, *[math.inf] * (L - 1), 1), order=ORDER.get(L, 4), rho=checks.positive(rho, "rho")
+    )
     modes = (distance_to_minimum(FullyObserved([[x]]), layers, restarts=0) for x in s if x > 0)
     return math.hypot(*map(float, modes))
-
-
-def tree(depth: int, rho: float, order: int | None = None) -> list[Array]:
-    """Layers of the tree up to so many steps from its roots."""
-    widths, edges = [1, *[0] * (depth - 1), 1], []
-
-    def neuron(l: int) -> tuple[int, int]:
-        widths[l] += 1
-        return l, widths[l] - 1
-
-    roots = newest = [neuron(1), neuron(depth - 1)]
-    edges = [((0, 0), roots[0]), (roots[1], (depth, 0))]
-    for _ in range(ORDER.get(depth, 5) if order is None else order):
-        grown = []
-        for below in newest:
-            for l in {below[0] - 1, below[0] + 1} & set(range(1, depth)):
-                grown.append(neuron(l))
-                edges.append((below, grown[-1]))
-        newest = grown
-    layers = [np.zeros((n, m)) for m, n in pairwise(widths)]
-    for (l, i), (_, j) in map(sorted, edges):
-        layers[l][j, i] = rho
-    return layers
