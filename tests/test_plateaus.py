@@ -245,7 +245,7 @@ def test_cost_at_a_matched_error_grows_like_the_logarithm_of_the_start(depth, de
     assert growth < 1.4
 
 
-REACH = [(3, 1e-5, 3e-7), (3, 1e-6, 1e-6), (3, 1e-7, 1e-4), (4, 1e-3, 1e-7), (4, 1e-4, 3e-6)]
+REACH = [(3, 1e-5, 3e-7), (3, 1e-6, 6e-8), (3, 1e-7, 1e-4), (4, 1e-3, 1e-7), (4, 1e-4, 3e-6)]
 
 
 @pytest.mark.parametrize("seed", [0, 1])

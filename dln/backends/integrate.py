@@ -40,7 +40,7 @@ STIFF_BELOW = 0.015
 CALM_BELOW = 40.0  # step times spectral radius at which explicit methods are as good
 # A start waits if the rate of its growth is this part, at most, of that at its escape.
 WAITS = 1e-2
-# Bases are changed where rounding in those that mix what waits with what is fitted exceeds this part of rtol.
+# Bases are changed with every method where rounding in mixed ones exceeds this part of rtol.
 ROUNDING, SMALL = 1e-16, 0.1
 # Size, in terms of that after its escape, at which what grows is told apart from what waits on.
 GROWN = 2e-3
