@@ -218,16 +218,14 @@ class _Descent:
             raise ValueError(
                 f"`steps` must leave room for {self.rows} saved matrices, got {self.steps}. Raise `every`."
             )
-        self.asked = keep_weights if keep_weights is None else checks.flag(keep_weights, "keep_weights")
-        self.keep = size <= KEEP_BYTES if self.asked is None else self.asked
+        self.keep = size <= KEEP_BYTES if keep_weights is None else checks.flag(keep_weights, "keep_weights")
 
     def in_form(self, form: Any, go: Callable[[_Descent], Trajectory]) -> Trajectory:
         """The run in the form asked for."""
         name = checks.one_of(form, "form", ("auto", "weights", *forms_.REDUCED))
 
         def run(net: Problem, /, **_: Any) -> Trajectory:
-            small = _Descent(net, self.learning_rate, self.steps, self.momentum, self.every, self.asked)
-            return go(small)
+            return go(_Descent(net, self.learning_rate, self.steps, self.momentum, self.every, None))
 
         found = forms_.run_reduced(self.problem, name, TRUNCATION, run, self.keep)
         return go(self) if found is None else found

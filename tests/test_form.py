@@ -99,6 +99,15 @@ def test_a_narrow_or_rank_deficient_layer_closes_at_a_higher_order():
     assert frames.dimensions[-1] == (7, 7)  # W_1 and the row space; W_3^T and the column space
 
 
+@pytest.mark.parametrize("alpha", [1e-200, 1e-20, 1e200])
+def test_subspaces_know_no_scale(alpha):
+    layers = dln.inits.gaussian((3, 60, 60, 2), rho=1.0, rng=0)
+    frames, scaled = form.krylov(layers, 3), form.krylov([alpha * W for W in layers], 3)
+    assert scaled.dimensions == frames.dimensions
+    assert not scaled.closed
+    assert np.allclose(scaled.norms, [alpha * n for n in frames.norms], rtol=1e-14, atol=0)
+
+
 # Exact forms
 
 

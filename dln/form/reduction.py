@@ -68,9 +68,9 @@ class Run(Protocol):
     """Run a network: to its end, or only to `end`, saved at `times` (None: where the run itself chooses)."""
 
     def __call__(
-        self, net: Problem, /, *, end: float | None = None, times: Array | None = None
+        self, net: Problem, /, *, end: float | None = None, times: Array | None = None, tighter: float = 1.0
     ) -> Trajectory:
-        """The trajectory."""
+        """The trajectory, integrated by such a factor more closely."""
 
 
 @dataclass(frozen=True)
@@ -83,9 +83,7 @@ class Lift:
 
     bases: tuple[Array, ...]
     start: tuple[Array, ...]  # of the wide network
-    small: tuple[
-        Array, ...
-    ]  # the layers between the frames at the start, with the lonely neuron if there is one
+    small: tuple[Array, ...]  # between the frames at the start, with the lonely neuron if there is one
 
     @staticmethod
     def of(frames: Frames, problem: Problem) -> Lift:
@@ -151,7 +149,8 @@ class Lift:
         """Squared Frobenius norms of the layers of the wide network."""
         shares = [1.0, *self._shares(layers), 1.0]
         return [
-            np.sum(R**2, axis=(-2, -1)) + np.ravel(share) ** 2 * (norm(W) ** 2 - np.sum(R_0**2))
+            np.sum(R**2, axis=(-2, -1))
+            + np.ravel(share) ** 2 * (max(0.0, norm(W) ** 2 - float(np.sum(R_0**2))))
             for R, R_0, W, share in zip(
                 self._within(layers), self._within(self.small), self.start, shares, strict=True
             )

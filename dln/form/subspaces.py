@@ -16,6 +16,7 @@ nothing new comes (orthogonal or rank-deficient layers) or the truncation is sma
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -162,8 +163,13 @@ class Krylov:
 
 
 def norm(W: Array) -> float:
-    """Frobenius norm, without a copy of the matrix."""
-    return float(np.linalg.norm([np.linalg.norm(part) for part in _blocks(W)]))
+    """Frobenius norm, without a copy of the matrix unless its squares leave the range of numbers."""
+    with np.errstate(over="ignore", under="ignore"):
+        square = sum(float(np.vdot(part, part)) for part in _blocks(W))
+    if 1e-250 < square < 1e250:
+        return math.sqrt(square)
+    largest = max(float(np.abs(part).max()) for part in _blocks(W))
+    return largest * float(np.linalg.norm(W / largest)) if 0.0 < largest < math.inf else largest
 
 
 def _blocks(W: Array) -> list[Array]:
