@@ -21,7 +21,7 @@ __all__ = ["REDUCED", "Lift", "Reduced", "Run", "run_reduced"]
 # Worth entering: nets from so many weights on, whose number falls at least by such factors. Two layers cost one
 # factorisation, more of them several; a truncated form is run three times.
 SMALL, SMALL_DEEP = 400, 3_000
-GAIN, GAIN_TRUNCATED = 2.0, 4.0
+GAIN, GAIN_TRUNCATED = 2.0, 8.0
 # Gains of an order that are taken for sure, by depth (4: and more), and how much is left to chance. Starts above the
 # size LAZY gain far more: a third run tells.
 SURE_GAINS, SAFETY, LAZY = {3: 8.0, 4: 4.0}, 2.0, 0.1
@@ -235,18 +235,17 @@ class _Search:
                 return self._leave(top, frames, math.inf)
             allowed = self.rtol * _largest(top.end_to_end)
             estimate, gain = self._estimate(frames, top, allowed)
-            if (
-                estimate > allowed and 0.0 < gain < LEAST_GAIN
-            ):  # what is seen may be the errors of the integration
+            if 0.0 < gain < LEAST_GAIN:  # what is seen may be the errors of the integration
                 estimate, gain = self._estimate(frames, top, allowed, TIGHTER)
             if not estimate > allowed or not top.success or gain == 0.0:
                 return self._leave(top, frames, estimate)
             order += math.ceil(math.log(estimate / allowed) / math.log(gain)) if gain > LEAST_GAIN else 1
 
     def _pays(self, order: int) -> bool:
-        """Whether an order pays: for what closes by itself the smaller gain is enough."""
-        gain = GAIN if self.space.closed else GAIN_TRUNCATED
-        return _pays(self.problem, self.space.foreseen(order), gain)
+        """Whether an order pays; what is closed, or is about to close, needs the smaller gain."""
+        if self.space.closed or self.space.deficient:
+            return _pays(self.problem, self.space.foreseen(self.space.order + 1), GAIN)
+        return _pays(self.problem, self.space.foreseen(order), GAIN_TRUNCATED)
 
     def _integrate(self, frames: Frames, **more: Any) -> Trajectory:
         return self.run(replace(self.problem, weights=Lift.of(frames, self.problem).small), **more)

@@ -104,6 +104,9 @@ class Krylov:
     bases: list[Array] = field(init=False)
     dimensions: list[tuple[int, ...]] = field(init=False)
     closed: bool = field(init=False, default=False)
+    deficient: bool = field(
+        init=False, default=False
+    )  # fewer new directions than of layers in general position
 
     def __post_init__(self) -> None:
         W, last = self.weights, len(self.weights) - 1
@@ -118,15 +121,16 @@ class Krylov:
         self.bases = [np.linalg.qr(np.hstack(images))[0] for images in zip(forward, backward, strict=True)]
         self.images: list[list[Array]] = [[] for _ in range(last - 1)]  # W_l P_{l-1} of l = 2 .. L-1
         self.dimensions = [tuple(P.shape[1] for P in self.bases)]
-        self._multiply(self.bases)
+        n_0, n_L = W[0].shape[1], W[-1].shape[0]  # of the inputs only the images backwards are new, and so on
+        self._multiply(self.bases, [n_L] * (last - 1), [n_0] * (last - 1))
 
     @property
     def order(self) -> int:
         """The order reached."""
         return len(self.dimensions) - 1
 
-    def _multiply(self, newest: Sequence[Array]) -> None:
-        """Images of the newest directions; the frames are closed if none leaves them."""
+    def _multiply(self, newest: Sequence[Array], forwards: Sequence[int], backwards: Sequence[int]) -> None:
+        """Images of the newest directions, so many of them new; the frames are closed if none leaves them."""
         candidates: list[list[Array]] = [[] for _ in self.bases]
         for l, W in enumerate(self.weights[1:-1]):
             forward, backward = _both_products(W, newest[l], newest[l + 1])
@@ -138,6 +142,11 @@ class Krylov:
             for P, images in zip(self.bases, candidates, strict=True)
         ]
         self.closed = not any(N.shape[1] for N in self.newest)
+        expected = [a + b for a, b in zip([0, *forwards], [*backwards, 0], strict=True)]
+        self.deficient = any(
+            N.shape[1] < min(count, len(P) - P.shape[1])
+            for N, P, count in zip(self.newest, self.bases, expected, strict=True)
+        )
 
     def foreseen(self, order: int) -> list[int]:
         """Dimensions at an order, if what it adds is independent."""
@@ -152,7 +161,8 @@ class Krylov:
         newest = self.newest
         self.bases = [np.hstack([P, N]) for P, N in zip(self.bases, newest, strict=True)]
         self.dimensions.append(tuple(P.shape[1] for P in self.bases))
-        self._multiply(newest)
+        counts = [N.shape[1] for N in newest]
+        self._multiply(newest, counts[:-1], counts[1:])
 
     def frames(self) -> Frames:
         """The frames and the network between them."""
