@@ -215,7 +215,7 @@ class _Search:
     def __init__(self, problem: Problem, rtol: float, run: Run, keep: bool, auto: bool) -> None:
         self.problem, self.rtol, self.run, self.keep, self.auto = problem, rtol, run, keep, auto
         self.space = Krylov(problem.weights)
-        self.size = _size(problem, self.space.frames())
+        self.size = 0.0 if self.space.closed else _size(problem, self.space.frames())
 
     def trajectory(self) -> Trajectory | None:
         """The run, None where it does not pay."""
