@@ -8,12 +8,13 @@ from itertools import combinations
 import numpy as np
 import pytest
 from problems import flat, small_start, target, unflatten
-from scipy.integrate import quad
+from scipy.integrate import quad, solve_ivp
 from scipy.optimize import brentq
 
 import dln
 from dln import cli, network
 from dln.exact import incremental_threshold, mode, mode_time
+from dln.saddles import escape
 
 
 def force(e, G):
@@ -199,12 +200,35 @@ def test_times_do_not_feel_symmetries(depth):
     assert (np.abs(grown * 3 ** (2 - 2 / depth) / times - 1) < close).all()
 
 
+def test_what_waits_is_carried_along_an_orbit(monkeypatch):
+    """The propagator of Q' = K(t) Q against DOP853, and its order."""
+    path, Q = dln.saddle_to_saddle(masked(A), 2), np.random.default_rng(0).normal(size=(8, 5))
+    segment, after = path.segments[0], escape._stages(path)[1]
+
+    def velocity(t, y):
+        G = segment.cost_function.gradient(segment.at(t))
+        return np.vstack([-G.T @ y.reshape(8, 5)[4:], -G @ y.reshape(8, 5)[:4]]).ravel()
+
+    gaps = []
+    for pieces in (4, 8):
+        monkeypatch.setattr(escape, "PIECES", pieces)
+        monkeypatch.setattr(escape, "FAR", 8.0)
+        row, rest, end = escape._along(segment, Q, after)
+        exact = solve_ivp(velocity, (0.0, end), Q.ravel(), method="DOP853", rtol=1e-11, atol=1e-11)
+        exact = exact.y[:, -1].reshape(8, 5)
+        hidden = np.eye(5) - np.outer(row, row) / (row @ row)
+        gaps.append(max(np.linalg.norm(row - after.z @ exact), np.linalg.norm(rest - exact @ hidden)))
+    assert gaps[1] < 1e-6 * np.linalg.norm(exact)
+    assert gaps[0] / gaps[1] > 12  # order 4
+
+
 def test_starts_that_do_not_escape():
     cost = dln.costs.FullyObserved(np.diag([2.0, 1.0]))
     G = cost.gradient(np.zeros((2, 2)))
     for depth in (2, 3, 4):
         first = [1e-2 * W for W in dln.escape_direction(G, depth, width=3)]
-        times = dln.escape_times(cost, first)
+        turns = [np.linalg.qr(np.random.default_rng(l).normal(size=(3, 3)))[0] for l in range(depth - 1)]
+        times = dln.escape_times(cost, network.rotate(first, turns))
         assert np.isfinite(times[0])
         assert times[1] == np.inf  # nothing is left for the second mode
         second = [1e-2 * W for W in dln.escape_direction(G, depth, (1,), width=3)]
@@ -244,14 +268,14 @@ def test_escapes_of_a_masked_run_and_of_a_run_that_has_none():
     start = small_start((4, 6, 6, 4), 1e-3, rng)
     run = dln.gradient_flow(cost, start, (0.0, 1.1 * dln.escape_times(cost, start)[-1]), rtol=1e-10)
     found = dln.measure_escapes(run)
-    assert [escape.rank for escape in found] == [0, 1, 2]
+    assert [one.rank for one in found] == [0, 1, 2]
     times = crossings(run, dln.saddle_to_saddle(cost, 3))
-    assert np.allclose([escape.time for escape in found], times, rtol=1e-6)
-    for escape in found:
-        assert 0.999 < escape.alignment <= 1
-        assert abs(escape.speed / escape.predicted_speed - 1) < 2e-3
-        assert escape.layer_ratios.max() < 5e-3
-        assert f"rank={escape.rank}" in repr(escape)
+    assert np.allclose([one.time for one in found], times, rtol=1e-6)
+    for one in found:
+        assert 0.999 < one.alignment <= 1
+        assert abs(one.speed / one.predicted_speed - 1) < 2e-3
+        assert one.layer_ratios.max() < 5e-3
+        assert f"rank={one.rank}" in repr(one)
     large = [3.0 * W / np.linalg.norm(W, 2) for W in start]
     assert dln.measure_escapes(dln.gradient_flow(cost, large, (0.0, 5.0))) == ()
     with pytest.raises(TypeError, match="`trajectory` must be a Trajectory"):
