@@ -228,9 +228,13 @@ def test_starts_that_do_not_escape():
     for depth in (2, 3, 4):
         first = [1e-2 * W for W in dln.escape_direction(G, depth, width=3)]
         turns = [np.linalg.qr(np.random.default_rng(l).normal(size=(3, 3)))[0] for l in range(depth - 1)]
-        times = dln.escape_times(cost, network.rotate(first, turns))
-        assert np.isfinite(times[0])
-        assert times[1] == np.inf  # nothing is left for the second mode
+        narrow = network.include(
+            dln.inits.gaussian((2, *[1] * (depth - 1), 2), std=0.1, rng=1), [3] * (depth - 1)
+        )
+        for rank_one in (first, narrow):
+            times = dln.escape_times(cost, network.rotate(rank_one, turns))
+            assert np.isfinite(times[0])
+            assert times[1] == np.inf  # nothing but rounding is left for the second mode
         second = [1e-2 * W for W in dln.escape_direction(G, depth, (1,), width=3)]
         assert (dln.escape_times(cost, second) == np.inf).all()
         assert (dln.escape_times(cost, [0 * W for W in first]) == np.inf).all()
