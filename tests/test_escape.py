@@ -14,7 +14,7 @@ from scipy.optimize import brentq
 import dln
 from dln import cli, network
 from dln.exact import incremental_threshold, mode, mode_time
-from dln.saddles import escape
+from dln.saddles import waiting
 
 
 def force(e, G):
@@ -203,7 +203,7 @@ def test_times_do_not_feel_symmetries(depth):
 def test_what_waits_is_carried_along_an_orbit(monkeypatch):
     """The propagator of Q' = K(t) Q against DOP853, and its order."""
     path, Q = dln.saddle_to_saddle(masked(A), 2), np.random.default_rng(0).normal(size=(8, 5))
-    segment, after = path.segments[0], escape._stages(path)[1]
+    segment, after = path.segments[0], waiting.stages_of(path)[1]
 
     def velocity(t, y):
         G = segment.cost_function.gradient(segment.at(t))
@@ -211,9 +211,9 @@ def test_what_waits_is_carried_along_an_orbit(monkeypatch):
 
     gaps = []
     for pieces in (4, 8):
-        monkeypatch.setattr(escape, "PIECES", pieces)
-        monkeypatch.setattr(escape, "FAR", 8.0)
-        row, rest, end = escape._along(segment, Q, after)
+        monkeypatch.setattr(waiting, "PIECES", pieces)
+        monkeypatch.setattr(waiting, "FAR", 8.0)
+        row, rest, end = waiting.along(segment, Q, after)
         exact = solve_ivp(velocity, (0.0, end), Q.ravel(), method="DOP853", rtol=1e-11, atol=1e-11)
         exact = exact.y[:, -1].reshape(8, 5)
         hidden = np.eye(5) - np.outer(row, row) / (row @ row)
