@@ -33,9 +33,9 @@ NAMES = ("agree", "undecided", "differ")
 COLUMNS = ("depth", "cost", "problems", *NAMES, "largest cost error", "distance")
 ALPHAS = {
     2: (1e-5, 1e-12, 1e-40, 1e-140),
-    3: (1e-3, 1e-4, 1e-5, 1e-6),
-    4: (1e-2, 3e-3, 1e-3, 1e-4),
-    5: (3e-2, 1e-2, 3e-3, 1e-3, 3e-4),
+    3: (1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8),
+    4: (1e-2, 3e-3, 1e-3, 1e-4, 1e-5, 1e-6),
+    5: (3e-2, 1e-2, 3e-3, 1e-3, 3e-4, 1e-4),
 }
 MOST_STEPS = 20_000
 SAME = 1e-3  # relative error of a plateau's cost
