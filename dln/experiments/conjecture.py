@@ -163,7 +163,7 @@ def _judge(problem: Problem) -> Verdict:
     until = _until(cost, path)
     ratios, growths = _separations(path)
     size = float(np.linalg.norm(path.saddles[-1].end_to_end))
-    verdict = None
+    verdict: Verdict | None = None
     for alpha in ALPHAS[depth]:
         start = [alpha * W for W in problem.start]
         run = gradient_flow(cost, start, (0.0, math.inf), until=until, max_steps=MOST_STEPS)
@@ -175,6 +175,8 @@ def _judge(problem: Problem) -> Verdict:
         )
         told = aligned <= ALIGNED and crowded <= CROWDED
         name = "agree" if error <= SAME else "differ" if told and run.success else "undecided"
+        if name == "undecided" and verdict is not None and verdict.verdict == "differ":
+            continue  # a smaller start that tells less takes nothing back
         verdict = Verdict(
             problem, name, alpha, error, path.distance(run) / size, aligned, crowded,
             _wanted(math.log10(alpha), depth, aligned, crowded),
