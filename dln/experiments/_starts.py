@@ -12,7 +12,10 @@ from .. import checks, costs, inits
 from ..costs import Cost
 from ..typing import Array
 
-__all__ = ["ALPHAS", "COSTS", "depths_of", "exponent", "figure", "low_rank", "scaled", "start"]
+__all__ = [
+    *("ALPHAS", "COSTS", "depths_of", "exponent", "figure", "low_rank", "pairs", "problem_options", "scaled"),
+    *("singular_values_of", "start"),
+]
 
 # Scales of a start whose layers have norms near 1, from which escapes are looked at.
 ALPHAS = {
@@ -60,6 +63,19 @@ def exponent(x: Sequence[float], y: Sequence[float], least: float = 0.0) -> floa
     a, b = a[kept], b[kept]
     smaller = np.argsort(a)[: max(3, (len(a) + 1) // 2)]
     return float(np.polyfit(np.log(a[smaller]), np.log(b[smaller]), 1)[0]) if len(a) >= 2 else np.nan
+
+
+def problem_options(parser: argparse.ArgumentParser, *, quick: str) -> None:
+    """Options of targets and starts; `quick` says what that variant does."""
+    add = parser.add_argument
+    add("--depths", type=int, nargs="+", default=[2, 3, 4], metavar="L", help="among 2 3 4 (default all)")
+    add("--costs", nargs="+", default=list(COSTS), metavar="KIND", help="full, masked (default both)")
+    values = [1.0, 0.25, 0.05]
+    add("--singular-values", type=float, nargs="+", default=values, metavar="S", help="(default 1 .25 .05)")
+    add("--size", type=int, default=4, help="rows and columns of the target (default 4)")
+    add("--width", type=int, default=6, help="of the hidden layers (default 6)")
+    add("--seed", type=int, default=1, help="seed of targets and starts (default 1)")
+    add("--quick", action="store_true", help=quick)
 
 
 def depths_of(options: argparse.Namespace) -> list[int]:

@@ -26,6 +26,7 @@ from ._starts import (
     figure,
     low_rank,
     pairs,
+    problem_options,
     scaled,
     singular_values_of,
     start,
@@ -42,21 +43,7 @@ LEAST = 1e-12  # relative error of a time, and misalignment, that the tolerance 
 
 def options(parser: argparse.ArgumentParser) -> None:
     """Command-line options."""
-    add = parser.add_argument
-    add("--depths", type=int, nargs="+", default=[2, 3, 4], metavar="L", help="among 2 3 4 (default all)")
-    add("--costs", nargs="+", default=list(COSTS), metavar="KIND", help="full, masked (default both)")
-    add(
-        "--singular-values",
-        type=float,
-        nargs="+",
-        default=[1.0, 0.25, 0.05],
-        metavar="S",
-        help="(default 1 .25 .05)",
-    )
-    add("--size", type=int, default=4, help="rows and columns of the target (default 4)")
-    add("--width", type=int, default=6, help="of the hidden layers (default 6)")
-    add("--seed", type=int, default=1, help="seed of target and start (default 1)")
-    add("--quick", action="store_true", help="full observation, depths 2 and 3, fewer alphas")
+    problem_options(parser, quick="full observation, depths 2 and 3, fewer alphas")
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,7 @@ from ._starts import (
     figure,
     low_rank,
     pairs,
+    problem_options,
     scaled,
     singular_values_of,
     start,
@@ -48,22 +49,10 @@ ESCAPES = {2: 1e-2, 3: 1e-1, 4: 2e-1, 5: 3e-1, 6: 4e-1}  # depth -> alpha of the
 
 def options(parser: argparse.ArgumentParser) -> None:
     """Command-line options."""
-    add = parser.add_argument
-    add("--depths", type=int, nargs="+", default=[2, 3, 4], metavar="L", help="among 2 3 4 (default all)")
-    add("--costs", nargs="+", default=list(COSTS), metavar="KIND", help="full, masked (default both)")
-    add(
-        "--singular-values",
-        type=float,
-        nargs="+",
-        default=[1.0, 0.25, 0.05],
-        metavar="S",
-        help="(default 1 .25 .05)",
+    problem_options(parser, quick="full observation, depths 2 and 3, 5 starts")
+    parser.add_argument(
+        "--starts", type=int, default=60, help="starts of either sign of H that are counted (default 60)"
     )
-    add("--size", type=int, default=4, help="rows and columns of the target (default 4)")
-    add("--width", type=int, default=6, help="of the hidden layers (default 6)")
-    add("--starts", type=int, default=60, help="starts of either sign of H that are counted (default 60)")
-    add("--seed", type=int, default=1, help="seed of target and starts (default 1)")
-    add("--quick", action="store_true", help="full observation, depths 2 and 3, 5 starts")
 
 
 @dataclass(frozen=True)
