@@ -179,6 +179,7 @@ def gradient_flow(
     suited = options(rtol=rtol, methods=methods, form=name)
     if name == forms_.END_TO_END.name:
         small = replace(problem, weights=forms_.END_TO_END.balanced(problem))
+        suited = replace(suited, rtol=max(LEAST_RTOL, rtol * forms_.END_TO_END.smallest(problem)))
         found = _run(small, span, suited, output, until, False, progress)
         return replace(found, start=problem.weights, continue_from=None, reduced=found)
     return _run(problem, span, suited, output, until, keep, progress)
@@ -375,7 +376,8 @@ def _form(
     form = forms_.ALL[name]
     if asked == "auto":
         stiff = [method for method in (methods[1], METHODS[STIFF_LARGE]) if form.takes(method)]
-        methods = (methods[0], *stiff[:1])
+        # Steps held to the smallest mode are too close for the low order of a stabilised method.
+        methods = methods[:1] if name == forms_.END_TO_END.name else (methods[0], *stiff[:1])
     reason = form.refusal(problem, rtol)
     if not all(form.takes(method) for method in methods):
         reason = f"the method {asked!r}, which cannot integrate it"

@@ -177,3 +177,28 @@ def test_modes_are_refused_where_they_do_not_apply():
         dln.gradient_flow(cost, mixed, (0.0, 1.0), form="modes")
     with pytest.raises(ValueError, match="`method` must be left out"):
         dln.gradient_flow(cost, mixed, (0.0, 1.0), form="modes", method="tsit5")
+
+
+@pytest.mark.parametrize("depth", [2, 3, 4])
+@pytest.mark.parametrize("values", [(3.0, 1e-5), (1e-2, 2e-5), (1e-4, 8e-5)])
+def test_a_small_mode_keeps_its_time_beside_a_large_one(values, depth):
+    """It waits, and what it then is was decided when it was a small part of A."""
+    cost = dln.costs.FullyObserved(matrix((3, 3), (3.0, 1.0), seed=4))
+    start, times = dln.inits.balanced(matrix((3, 3), values), depth, rng=0), np.linspace(0.0, 300.0, 400)
+    run = dln.gradient_flow(cost, start, (0.0, 300.0), form="end_to_end", t_eval=times)
+    judge = dln.gradient_flow(cost, start, (0.0, 300.0), form="weights", t_eval=times, rtol=1e-13)
+    assert np.abs(run.end_to_end - judge.end_to_end).max() <= 2e-8
+    with pytest.raises(ValueError, match="below the rounding"):
+        dln.gradient_flow(
+            cost, dln.inits.balanced(matrix((3, 3), (3.0, 1e-7)), depth), (0.0, 1.0), form="end_to_end"
+        )
+
+
+def test_one_layer_gains_rank():
+    cost, start = masked((4, 5)), [matrix((4, 5), (1.0,))]
+    run, judge = (
+        dln.gradient_flow(cost, start, (0.0, 3.0), weight_decay=0.5, t_eval=[0.0, 1.0, 3.0], form=form)
+        for form in ("end_to_end", "weights")
+    )
+    np.testing.assert_allclose(run.objective, judge.objective, rtol=1e-7)
+    np.testing.assert_allclose(run.gradient_norm, judge.gradient_norm, rtol=1e-6)

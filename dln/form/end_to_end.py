@@ -20,6 +20,7 @@ __all__ = ["EndToEnd"]
 
 BALANCED = 1e-12  # of the sizes of the two layers, squared
 EPS = float(np.finfo(float).eps)
+RESOLVED = 100 * EPS  # the least tolerance that float64 resolves
 
 
 class EndToEnd(Weights):
@@ -29,7 +30,8 @@ class EndToEnd(Weights):
         \dot A = -U (K \circ (U^T G V)) V^T - L \lambda A, \qquad
         K_{ij} = \sum_l a_i^{2 (L - l) / L} a_j^{2 (l - 1) / L} .
 
-    The rotations of the hidden layers are lost, and modes below the rounding of the largest one with them.
+    The rotations of the hidden layers are lost, and modes below the rounding of the largest one with them. An error
+    that is small beside A may be large beside a mode that waits to grow: steps are held to the smallest mode.
     """
 
     name = "end_to_end"
@@ -49,11 +51,17 @@ class EndToEnd(Weights):
         uneven = max((gap / square for gap, square in pairs if gap > 0), default=0.0)
         if uneven > BALANCED:
             return f"layers out of balance by {uneven:.1e} of their squared norms"
-        a, heading = self._modes(problem), critical.escape(problem.cost, end_to_end(problem.weights))[1]
-        largest = max(a.max(initial=0.0), heading if math.isfinite(heading) else 0.0)
-        if largest * EPS > rtol * a.min(initial=math.inf):
-            return f"a mode of size {a.min():.1e}, below the rounding of one of size {largest:.1e} at rtol = {rtol:g}"
+        if (share := self.smallest(problem)) * rtol < RESOLVED:
+            return f"a mode {share:.1e} as large as the largest, below the rounding of that one at rtol = {rtol:g}"
         return ""
+
+    def smallest(self, problem: Problem) -> float:
+        """The smallest mode of the start, of the largest that it has or heads for; modes of one layer do not matter."""
+        a = self._modes(problem)
+        if problem.depth == 1 or not len(a):
+            return 1.0
+        heading = critical.escape(problem.cost, end_to_end(problem.weights))[1]
+        return float(a.min() / max(a.max(), heading if math.isfinite(heading) else 0.0))
 
     @staticmethod
     def _modes(problem: Problem) -> Array:
@@ -62,10 +70,10 @@ class EndToEnd(Weights):
         return u[u > max(problem.widths) * EPS * u[0]] ** problem.depth
 
     def index(self, problem: Problem) -> Array:
-        """What the kernels are told: n_0, the depth, the rank of the start, n_L."""
-        return np.array(
-            [problem.widths[0], problem.depth, len(self._modes(problem)), problem.widths[-1]], dtype=np.int64
-        )
+        """What the kernels are told: n_0, the depth, the rank, which is that of the start but for one layer, n_L."""
+        n_0, *_, n_L = problem.widths
+        rank = min(n_0, n_L) if problem.depth == 1 else len(self._modes(problem))
+        return np.array([n_0, problem.depth, rank, n_L], dtype=np.int64)
 
     def enter(self, problem: Problem) -> Array:
         """State at the start."""
