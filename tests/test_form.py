@@ -197,6 +197,20 @@ def test_weight_decay_of_what_lies_outside_counts():
     assert np.linalg.norm(run.weights_at(2.0)[1]) ** 2 > outside * np.exp(-0.4)
 
 
+@pytest.mark.parametrize("still", [1, 2])
+def test_the_balance_of_a_network_with_a_layer_of_zeros(still):
+    """Nothing of that layer lies outside; what does of its neighbour decays."""
+    layers = dln.inits.gaussian((3, 50, 50, 50, 2), rho=0.5, rng=0)
+    layers[still] *= 0
+    cost = dln.costs.FullyObserved(np.eye(2, 3))
+    times = np.linspace(0.0, 6.0, 5)
+    small, full = (
+        dln.gradient_flow(cost, layers, (0.0, 6.0), weight_decay=0.3, form=how, t_eval=times)
+        for how in ("subspace", "weights")
+    )
+    np.testing.assert_allclose(small.balancedness(), full.balancedness(), rtol=1e-6)
+
+
 # Truncated forms
 
 

@@ -159,14 +159,14 @@ class Lift:
     def imbalances(self, layers: Sequence[Array]) -> list[Array]:
         """Frobenius norms of the balance matrices of the wide network: that of the C_l only decays."""
         within, at_first = balances(self._within(layers)), balances(self._within(self.small))
-        shares = self._shares(layers)
-        decay = [share**4 for share in (shares[:1] + shares if shares else [1.0])]
+        # All C_l that are there decay alike.
+        share = np.ravel(next((share for share in self._shares(layers) if np.ndim(share) > 0), 1.0))
         return [
             np.sqrt(
                 np.sum(D**2, axis=(-2, -1))
-                + np.ravel(share) * max(0.0, float(np.sum(whole**2) - np.sum(D_0**2)))
+                + share**4 * max(0.0, float(np.sum(whole**2) - np.sum(D_0**2)))
             )
-            for D, D_0, whole, share in zip(within, at_first, balances(self.start), decay, strict=True)
+            for D, D_0, whole in zip(within, at_first, balances(self.start), strict=True)
         ]
 
 
