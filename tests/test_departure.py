@@ -254,3 +254,25 @@ def test_every_path_ends_by_law(seed):
         else:
             A = path.segments[-1].end_to_end
             assert np.linalg.norm(A[-1]) > 1.001 * np.linalg.norm(A[-20])
+
+
+def test_a_mode_that_grows_for_ever_is_no_saddle():
+    """Rank one tells two of five classes apart at infinity: the gradient vanishes along A, and A has no size."""
+    rng = np.random.default_rng([11, 93])
+    n, m = (int(k) for k in rng.integers(1, 6, 2))
+    rng.integers(2, 7)
+    rng.random((n, m))
+    cost = 3.0 * dln.costs.CrossEntropy(rng.standard_normal((m, 9)), rng.integers(0, n, 9), classes=n)
+    path = dln.saddle_to_saddle(cost, 5)
+    assert [(saddle.rank, saddle.kind) for saddle in path.saddles] == [(0, "saddle"), (1, "unbounded")]
+
+
+def test_a_perfect_fit_with_free_directions_is_a_minimum():
+    """Newton's method must not run along the fits, whose curvature is rounding."""
+    from dln.experiments import conjecture
+
+    path = dln.saddle_to_saddle(conjecture._draw(76, 2).cost, 2)
+    assert [saddle.rank for saddle in path.saddles] == [0, 1, 2, 3]
+    assert path.saddles[-1].kind == "minimum"
+    moved = path.saddles[-1].end_to_end - path.segments[-1].end_to_end[-1]
+    assert np.linalg.norm(moved) < 1e-3 * np.linalg.norm(path.saddles[-1].end_to_end)
