@@ -186,14 +186,14 @@ class Trajectory:
 
     def balancedness(self) -> Array:
         r"""Largest relative imbalance, :math:`\max_l \|D_l\|_F / (\|W_{l+1}\|_F^2 + \|W_l\|_F^2)`, shape (T,)."""
+        if self.depth == 1 or self.form == "end_to_end":  # which is the flow of balanced layers
+            return np.zeros(len(self.t))
         small = self.reduced
         layers = self.weights if small is None else small.weights
         if layers is None:
             raise ValueError(
                 "`weights` must have been kept for this quantity, got None. Run again with keep_weights=True."
             )
-        if self.depth == 1:
-            return np.zeros(len(self.t))
         if self.lift is not None:
             sizes, norms = self.lift.sizes(layers), self.lift.imbalances(layers)
         else:

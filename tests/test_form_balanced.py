@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import problems as P
 import pytest
@@ -192,6 +194,35 @@ def test_a_small_mode_keeps_its_time_beside_a_large_one(values, depth):
         dln.gradient_flow(
             cost, dln.inits.balanced(matrix((3, 3), (3.0, 1e-7)), depth), (0.0, 1.0), form="end_to_end"
         )
+
+
+def test_costs_that_break_are_told_by_the_run():
+    def broken(A):
+        raise KeyError("broken")
+
+    start = dln.inits.balanced(matrix((3, 3), (0.1, 0.05)), 2, rng=0)
+    for gradient, status in ((lambda A: A * np.nan, "not_finite"), (broken, "failed")):
+        cost = dln.costs.Custom(lambda A: 0.0 * A[0, 0], gradient)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # that it runs as Python
+            run = dln.gradient_flow(cost, start, (0.0, 1.0), form="end_to_end")
+        assert run.status == status
+
+
+def test_the_balance_is_known_without_layers():
+    start = dln.inits.balanced(matrix((4, 5), (0.1, 0.05)), 3, rng=0)
+    run = dln.gradient_flow(masked((4, 5)), start, (0.0, 1.0), form="end_to_end")
+    assert np.array_equal(run.balancedness(), np.zeros(len(run.t)))
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.4])
+def test_modes_of_one_layer_move_from_zero(decay):
+    cost, start = 2.0 * dln.costs.FullyObserved(np.diag([3.0, 2.0])), [np.diag([0.0, -1.0])]
+    t = np.linspace(0.0, 3.0, 7)
+    run = dln.gradient_flow(cost, start, (0.0, 3.0), weight_decay=decay, form="modes", t_eval=t)
+    rate, rest = 2.0 + decay, 2.0 * cost.target / (2.0 + decay)
+    want = rest + np.exp(-rate * t)[:, None, None] * (start[0] - rest)
+    np.testing.assert_allclose(run.end_to_end, want, atol=1e-14)
 
 
 def test_one_layer_gains_rank():

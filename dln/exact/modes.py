@@ -88,6 +88,9 @@ def aligned_law(problem: Problem) -> tuple[Law, int]:
 def _motion(w: Array, s: Array, decay: float) -> Callable[[Array], Array]:
     """Layers of every mode at times, (L, T, k), from those at the start, (L, k)."""
     L, size = len(w), np.abs(w).max(axis=0)
+    if L == 1:  # where a mode of size zero moves too
+        rest = s / (1 + decay)
+        return lambda t: (rest + np.exp(-(1 + decay) * t[:, None]) * (w - rest))[None]
     level = np.abs(np.abs(w) - size).max(axis=0) <= EQUAL * size
     if decay > 0 and (L > 2 or not level.all()):
         raise ValueError(

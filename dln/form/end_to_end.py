@@ -60,8 +60,12 @@ class EndToEnd(Weights):
         a = self._modes(problem)
         if problem.depth == 1 or not len(a):
             return 1.0
-        heading = critical.escape(problem.cost, end_to_end(problem.weights))[1]
-        return float(a.min() / max(a.max(), heading if math.isfinite(heading) else 0.0))
+        try:
+            heading = critical.escape(problem.cost, end_to_end(problem.weights))[1]
+        except Exception:  # of a cost of the user's own: the run will tell
+            heading = 0.0
+        largest = max(float(a.max()), heading if math.isfinite(heading) else 0.0)
+        return float(a.min()) / largest if largest > 0.0 else 0.0
 
     @staticmethod
     def _modes(problem: Problem) -> Array:

@@ -163,8 +163,7 @@ class Lift:
         share = np.ravel(next((share for share in self._shares(layers) if np.ndim(share) > 0), 1.0))
         return [
             np.sqrt(
-                np.sum(D**2, axis=(-2, -1))
-                + share**4 * max(0.0, float(np.sum(whole**2) - np.sum(D_0**2)))
+                np.sum(D**2, axis=(-2, -1)) + share**4 * max(0.0, float(np.sum(whole**2) - np.sum(D_0**2)))
             )
             for D, D_0, whole in zip(within, at_first, balances(self.start), strict=True)
         ]
