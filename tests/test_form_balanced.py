@@ -233,3 +233,14 @@ def test_one_layer_gains_rank():
     )
     np.testing.assert_allclose(run.objective, judge.objective, rtol=1e-7)
     np.testing.assert_allclose(run.gradient_norm, judge.gradient_norm, rtol=1e-6)
+
+
+def test_saddles_of_modes_stand_where_the_clock_says():
+    """Also where it does not begin at zero, and after a plateau of hundreds of time constants."""
+    cost = dln.costs.FullyObserved(np.diag([3.0, 2.0]))
+    start, until = dln.inits.aligned(cost.target, 2, scale=1e-150), dln.Until(cost=1e-8)
+    runs = [dln.gradient_flow(cost, start, (t0, np.inf), until=until, form="modes") for t0 in (0.0, 500.0)]
+    assert [run.status for run in runs] == ["cost", "cost"]
+    one, other = ([saddle.t for saddle in dln.find_saddles(run)] for run in runs)
+    assert len(one) == 3
+    np.testing.assert_allclose(np.array(other) - 500.0, one, atol=1e-3)
