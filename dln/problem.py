@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -39,7 +40,7 @@ class Problem:
             )
         return Problem(cost, tuple(layers), checks.nonnegative(weight_decay, "weight_decay"))
 
-    @property
+    @cached_property
     def widths(self) -> tuple[int, ...]:
         """(n_0, .., n_L)."""
         return (self.weights[0].shape[1], *(W.shape[0] for W in self.weights))
@@ -49,7 +50,7 @@ class Problem:
         """Number of layers L."""
         return len(self.weights)
 
-    @property
+    @cached_property
     def parameters(self) -> int:
         """Number of weights."""
         return sum(W.size for W in self.weights)
