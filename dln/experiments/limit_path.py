@@ -37,6 +37,7 @@ from ._starts import (
 TITLE = "runs from ever smaller starts against the limit path: distance, its exponent, and the price of both"
 
 COLUMNS = ("cost", "depth", "alpha", "distance", "saddles", "time", "steps")
+SMALLER = {3: (3e-5, 1e-5, 3e-6, 1e-6), 4: (2e-3, 1e-3)}  # alphas beside the usual ones
 FITTED = 1e-10  # share of the first cost at which a run ends
 # Size, singular values and alpha of the problem of depth 3 that is timed.
 TIMED = {False: (30, (10.0, 7.0, 5.0, 3.5, 2.5), 1e-6), True: (12, (10.0, 7.0), 1e-2)}
@@ -58,6 +59,7 @@ class Case:
     saddles: int
     end: float
     steps: int
+    segments: tuple[float, ...]  # the distance from each of them
 
 
 def run(options: argparse.Namespace) -> Outcome:
@@ -76,9 +78,8 @@ def run(options: argparse.Namespace) -> Outcome:
             cost = COSTS[kind](low_rank(options.size, values, random), random)
             weights = start((options.size,) * 2, depth, options.width, random)
             path = saddle_to_saddle(cost, depth)
-            found = [
-                _against(path, kind, depth, alpha, cost, scaled(weights, alpha)) for alpha in ALPHAS[depth]
-            ]
+            alphas = (*ALPHAS[depth], *SMALLER.get(depth, ()))
+            found = [_against(path, kind, depth, alpha, cost, scaled(weights, alpha)) for alpha in alphas]
             cases += found
             fits.append(_fit(path, found))
         report(len(kinds) * len(depths), "a larger problem")
@@ -109,8 +110,9 @@ def run(options: argparse.Namespace) -> Outcome:
 def _against(path: SaddlePath, kind: str, depth: int, alpha: float, cost: Any, weights: Any) -> Case:
     until = Until(cost=FITTED * path.saddles[0].cost)
     flow = gradient_flow(cost, weights, (0.0, math.inf), rtol=1e-10, until=until, max_steps=200_000)
-    seen = len(find_saddles(flow))
-    return Case(kind, depth, alpha, path.distance(flow), seen, float(flow.t[-1]), flow.n_steps)
+    seen, (gaps, places) = len(find_saddles(flow)), path.distances(flow)
+    each = tuple(float(gaps[places.astype(int) == k].max(initial=0.0)) for k in range(len(path.segments)))
+    return Case(kind, depth, alpha, max(each), seen, float(flow.t[-1]), flow.n_steps, each)
 
 
 def _fit(path: SaddlePath, found: list[Case]) -> dict[str, Any]:
@@ -123,6 +125,11 @@ def _fit(path: SaddlePath, found: list[Case]) -> dict[str, Any]:
         "depth": found[0].depth,
         "exponent": exponent([case.alpha for case in found], [case.distance for case in found]),
         "exponent (theory)": min(gaps),
+        "segments": [
+            exponent([case.alpha for case in found], [case.segments[k] for case in found])
+            for k in range(len(gaps))
+        ],
+        "segments (theory)": gaps,
     }
 
 
@@ -153,9 +160,13 @@ def _row(case: Case) -> dict[str, Any]:
 
 
 def _described(fit: dict[str, Any]) -> str:
+    each = ", ".join(
+        f"{found:.3f} ({theory:.3f})"
+        for found, theory in zip(fit["segments"], fit["segments (theory)"], strict=True)
+    )
     return (
-        f"{fit['cost']}, depth {fit['depth']}: distance like alpha^{fit['exponent']:.3f} (least 1 - s_2/s_1 over the "
-        f"saddles: {fit['exponent (theory)']:.3f})"
+        f"{fit['cost']}, depth {fit['depth']}: distance like alpha^{fit['exponent']:.3f}; from each segment alpha^p, p "
+        f"(1 - s_2/s_1 at its saddle) = {each}"
     )
 
 
