@@ -15,7 +15,7 @@ from . import checks, network
 from .inits import orthonormal
 from .typing import RNG, Array, ArrayLike, Layers
 
-__all__ = ["grow", "include", "rotate"]
+__all__ = ["grow", "grown", "include", "rotate"]
 
 ORTHOGONAL = 1e-10  # largest entry of O O^T - I that passes
 
@@ -121,7 +121,7 @@ def include(weights: Layers, hidden: int | Sequence[int]) -> list[Array]:
 def grow(weights: Layers, G: ArrayLike, size: float) -> list[Array]:
     r"""Layers with one neuron more in every hidden layer, along the top singular pair (u, v) of the gradient G = dC/dA.
 
-    The new weights have norm `size` in every layer: :math:`\epsilon v^T`, :math:`\epsilon`, .., :math:`-\epsilon u`.
+    The new weights have norm `size` in every layer: :math:`-\epsilon v^T`, :math:`\epsilon`, .., :math:`\epsilon u`.
     The product changes by :math:`-\epsilon^L u v^T`, and the cost by :math:`-\epsilon^L \sigma_1(G)` to leading order:
     no other new neuron of this norm lowers it more.
 
@@ -157,10 +157,15 @@ def grow(weights: Layers, G: ArrayLike, size: float) -> list[Array]:
     layers, size = checks.layers(weights), checks.positive(size, "size")
     if len(layers) < 2:
         raise ValueError("`weights` must have a hidden layer, got one layer. Give at least two.")
-    U, _, Vt = np.linalg.svd(checks.array(G, "G", shape=(len(layers[-1]), layers[0].shape[1])))
-    wider = network.include(layers, [len(W) + 1 for W in layers[:-1]])
-    wider[0][-1] = size * Vt[0]
+    return grown(layers, checks.array(G, "G", shape=(len(layers[-1]), layers[0].shape[1])), size)
+
+
+def grown(weights: Sequence[Array], G: Array, size: float) -> list[Array]:
+    """The same of checked layers, whose hidden widths may be 0."""
+    U, _, Vt = np.linalg.svd(G)
+    wider = network.include(weights, [len(W) + 1 for W in weights[:-1]])
+    wider[0][-1] = -size * Vt[0]
     for W in wider[1:-1]:
         W[-1, -1] = size
-    wider[-1][:, -1] = -size * U[:, 0]
+    wider[-1][:, -1] = size * U[:, 0]
     return wider

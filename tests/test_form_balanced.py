@@ -177,6 +177,11 @@ def test_modes_are_refused_where_they_do_not_apply():
     mixed = dln.inits.gaussian((2, 3, 2), std=0.1, rng=0)
     with pytest.raises(ValueError, match=r"`form` must suit .* diagonal in the singular vectors"):
         dln.gradient_flow(cost, mixed, (0.0, 1.0), form="modes")
+    level = dln.inits.aligned(
+        cost.target, 2, scale=9.0
+    )  # its cost falls to 0, and rises to that of the minimum
+    with pytest.raises(ValueError, match="`until` must have no cost"):
+        dln.gradient_flow(cost, level, (0.0, 9.0), weight_decay=0.5, until=dln.Until(cost=1e-3), form="modes")
     with pytest.raises(ValueError, match="`method` must be left out"):
         dln.gradient_flow(cost, mixed, (0.0, 1.0), form="modes", method="tsit5")
 

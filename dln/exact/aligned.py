@@ -46,7 +46,7 @@ def aligned_modes(weights: Sequence[Array], target: Array, *, free: bool = False
             return modes
     raise ValueError(
         "`weights` must be diagonal in the singular vectors of the target, got layers that mix them. "
-        "Start from dln.inits.aligned, or take dln.gradient_flow."
+        "Start from dln.inits.aligned, or integrate with dln.gradient_flow."
     )
 
 

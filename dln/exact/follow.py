@@ -35,9 +35,14 @@ def follow(
 ) -> Trajectory:
     """The trajectory of a law, whose times count from span[0], up to the first time at which `until` holds.
 
-    Every condition of `until` holds on once it holds: the cost falls, and modes that are active, saddles that are
-    visited and minima that are reached stay so.
+    Every condition of `until` holds on once it holds: the cost falls where there is no weight decay, and modes that are
+    active, saddles that are visited and minima that are reached stay so.
     """
+    if until is not None and until.cost is not None and problem.weight_decay > 0.0:
+        raise ValueError(
+            f'`until` must have no cost with form="modes" and weight decay, got {until!r}: the cost may rise again. '
+            "Leave `form` out."
+        )
     start, length = span[0], span[1] - span[0]
     status, end = ("finished", length) if until is None else _reached(problem, law, until, length)
     inner = even_times(problem, law, end, SAVED) if t is None else (t - start)[t - start <= end]

@@ -10,8 +10,8 @@ from .. import checks
 from ..costs import Cost
 from ..descent import gradient_descent
 from ..schatten.fixed_rank import Point
+from ..symmetries import grown
 from ..trajectory import Trajectory
-from ..typing import Array
 from .path import PathSaddle, SaddlePath, limit_origin, visited
 
 __all__ = ["greedy_low_rank"]
@@ -86,7 +86,7 @@ def greedy_low_rank(
     )  # so that the last one is saved
     saddles, segments = [visited(zero, scale)], []
     while saddles[-1].cost > goal and len(weights[0]) < most:
-        weights = _wider(weights, cost.gradient(saddles[-1].end_to_end), epsilon)
+        weights = grown(weights, cost.gradient(saddles[-1].end_to_end), epsilon)
         segment = gradient_descent(cost, weights, learning_rate, steps, every=every, keep_weights=True)
         segments.append(segment)
         if segment.weights is None or not segment.success:
@@ -94,17 +94,6 @@ def greedy_low_rank(
         weights = [W[-1] for W in segment.weights]
         saddles.append(_trained(zero, segment, scale, goal))
     return SaddlePath(tuple(saddles), tuple(segments))
-
-
-def _wider(weights: list[Array], G: Array, epsilon: float) -> list[Array]:
-    """One more neuron in every hidden layer, of weights epsilon and product -epsilon^L u v^T."""
-    U, _, Vt = np.linalg.svd(G)
-    first = np.vstack([weights[0], -epsilon * Vt[0]])
-    last = np.column_stack([weights[-1], epsilon * U[:, 0]])
-    middle = [np.pad(W, (0, 1)) for W in weights[1:-1]]
-    for W in middle:
-        W[-1, -1] = epsilon
-    return [first, *middle, last]
 
 
 def _trained(zero: Point, segment: Trajectory, scale: float, goal: float) -> PathSaddle:
