@@ -51,6 +51,12 @@ def options(parser: argparse.ArgumentParser) -> None:
         "--repeats", type=int, help="timed runs per method and tolerance (default 15; study: 5)"
     )
     parser.add_argument(
+        "--longest",
+        type=float,
+        metavar="SECONDS",
+        help="no tighter tolerance where a solve takes so long (default 2)",
+    )
+    parser.add_argument(
         "--first-use", action="store_true", help="also time imports and compilation in new processes"
     )
     parser.add_argument("--memory", action="store_true", help="also measure the peak memory of a solve")

@@ -31,7 +31,6 @@ __all__ = ["LEVELS", "Curve", "Point", "curves", "quiet", "tolerances", "why_not
 
 LEVELS = (1e-3, 1e-6, 1e-9)
 LONG = 0.5  # seconds of a solve that is timed once only
-TOO_LONG = 2.0  # seconds of a solve, or of the next as the last two predict it, that end the scan
 SHORT = 0.02  # seconds of a solve that is timed twice in a row: the first finds the caches as another method left them
 LARGEST_DENSE = 2000  # unknowns from which dense matrices of n^2 entries are left out
 SAFE_DENSE = 250  # unknowns up to which no factorisation takes long
@@ -162,7 +161,7 @@ def _find_errors(
 ) -> None:
     for i, rtol in enumerate(rtols):
         seconds, solution = _timed(solve, rtol)
-        if i == 0 and job.seconds * solution.nfev < TOO_LONG / 2:  # much of it was compilation
+        if i == 0 and job.seconds * solution.nfev < job.longest / 2:  # much of it was compilation
             seconds, solution = _timed(solve, rtol)
         if not solution.success and (cut := _cut(job, rtol, solution.nfev)):
             curve.message = cut
@@ -173,7 +172,7 @@ def _find_errors(
         curve.points.append(point)
         if miss <= enough or rtol == rtols[-1]:
             return
-        if _expected_next(curve) > TOO_LONG:
+        if _expected_next(curve) > job.longest:
             curve.message = f"stopped after rtol {rtol:.1e}, where one solve took {seconds:.2g} s"
             return
 

@@ -17,7 +17,7 @@ from .. import checks
 from ..progress import bar
 from . import fresh, measure, pictures, problems, reference, report, studies, velocity
 from .problems import Problem
-from .rivals import Job, Method, choose, collect
+from .rivals import LONGEST, Job, Method, choose, collect
 
 __all__ = ["Page", "run"]
 
@@ -87,7 +87,7 @@ class Page:
             from . import price
 
             self.prices = price.prices(self.problem, float(found.times[-1]))
-        job = Job(self.problem, found.times, self.product, self.velocities[self.product])
+        job = Job(self.problem, found.times, self.product, self.velocities[self.product], options.longest)
         rtols = measure.tolerances(1 if options.quick or options.study else 2)
         enough = min(studies.LEVELS) if options.study else 0.0
         measure.curves(
@@ -119,6 +119,8 @@ def run(options: argparse.Namespace) -> int:
     names = problems.expand(options.problems) or list(_usual(options))
     repeats = options.repeats or (3 if options.quick else 5 if options.study else 15)
     repeats = checks.integer(repeats, "--repeats", least=1)
+    longest = LONGEST if options.longest is None else options.longest
+    options.longest = checks.positive(longest, "--longest")
     record = {
         "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),

@@ -12,9 +12,9 @@ import runpy
 from collections.abc import Iterable, Sequence
 
 from . import native, own, python, tensors
-from .base import LIMIT, MAX_STEPS, Job, Method, Solution
+from .base import LIMIT, LONGEST, MAX_STEPS, Job, Method, Solution
 
-__all__ = ["ALL", "LIMIT", "MAX_STEPS", "Job", "Method", "Solution", "choose", "collect"]
+__all__ = ["ALL", "LIMIT", "LONGEST", "MAX_STEPS", "Job", "Method", "Solution", "choose", "collect"]
 
 ALL: dict[str, Method] = {m.name: m for m in (*own.ALL, *python.ALL, *native.ALL, *tensors.ALL)}
 

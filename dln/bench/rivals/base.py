@@ -18,10 +18,13 @@ import numpy as np
 from ...typing import Array
 from ..problems import Problem, end_to_end, make
 
-__all__ = ["LIMIT", "MAX_STEPS", "Job", "Method", "Solution"]
+__all__ = ["LIMIT", "LONGEST", "MAX_STEPS", "Job", "Method", "Solution"]
 
 MAX_STEPS = 10_000_000
 LIMIT = 10.0  # seconds of one solve, beyond which it is cut
+LONGEST = (
+    2.0  # seconds of a solve, or of the next as the last two predict it, that end the scan of tolerances
+)
 
 
 @dataclass(frozen=True)
@@ -36,12 +39,16 @@ class Solution:
 
 @dataclass(frozen=True)
 class Job:
-    """A problem, the times at which its path is wanted, the faster make of the velocity and its seconds per call."""
+    """A problem, the times at which its path is wanted, the faster make of the velocity and its seconds per call.
+
+    No tighter tolerance is tried where a solve takes `longest` seconds.
+    """
 
     problem: Problem
     times: Array
     product: str
     seconds: float
+    longest: float = LONGEST
 
     @property
     def span(self) -> tuple[float, float]:
@@ -67,7 +74,7 @@ class Job:
 
     def limit(self, overhead: float = 0.0) -> int:
         """Velocity evaluations that fit in `LIMIT` seconds, each with so many seconds of the integrator's own."""
-        return max(100, int(LIMIT / (self.seconds + overhead)))
+        return max(100, int(max(LIMIT, self.longest) / (self.seconds + overhead)))
 
     def end_to_end(self, solution: Solution) -> Array:
         """A at the times of the job."""
