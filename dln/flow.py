@@ -161,14 +161,12 @@ def gradient_flow(
             net is problem or saved * net.parameters <= 2**40
         )
 
-    def run(
-        net: Problem, /, *, end: float | None = None, times: Array | None = None, tighter: float = 1.0
-    ) -> Trajectory:
-        closely = max(rtol / tighter, LEAST_RTOL)
-        suited = options(rtol=closely, methods=_methods(method, closely, step, net)[0], form="weights")
-        if end is not None:
-            return _run(net, (span[0], end), suited, times, None, True, False)
-        return _run(net, span, suited, output, until, kept(net), progress)
+    def run(net: Problem, /, *, like: Trajectory | None = None, times: Array | None = None) -> Trajectory:
+        first = net if like is None else replace(net, weights=like.start)
+        suited = options(rtol=rtol, methods=_methods(method, rtol, step, first)[0], form="weights")
+        if like is None:
+            return _run(net, span, suited, output, until, kept(net), progress)
+        return _run(net, (span[0], float(like.steps[-1])), suited, times, None, True, False, like)
 
     keep = kept(problem)
     if wanted == forms_.MODES:
@@ -225,10 +223,15 @@ def _run(
     until: Until | None,
     keep: bool,
     progress: bool,
+    like: Trajectory | None = None,
 ) -> Trajectory:
-    watch = Watch(problem, until)
+    watch, retrace = Watch(problem, until), list[tuple[str, Array]]()
+    if like is not None:
+        used = like.stats["used"]
+        parts = np.split(like.steps, [before for _, _, before in used[1:]])
+        retrace = [(name, ends.copy()) for (name, *_), ends in zip(used, parts, strict=True) if len(ends)]
     with np.errstate(over="ignore", invalid="ignore"):
-        integration = options.integration(problem, span, times, keep, **watch.goals)
+        integration = options.integration(problem, span, times, keep, retrace=retrace, **watch.goals)
     total = None if math.isinf(span[1]) else span[1] - span[0]
     with bar(progress, "gradient flow", total) as report, np.errstate(over="ignore", invalid="ignore"):
         status = integration.run(watch.look, report)
@@ -266,6 +269,7 @@ def _run(
         },
         extrema=integration.turns(),
         measured=measured,
+        steps=integration.steps,
         continue_from=_continuation(problem.cost, problem.weight_decay, options),
     )
     return watch.cut(trajectory)

@@ -96,6 +96,8 @@ class Trajectory:
         Length of the integrated state.
     stats : mapping
         Other counts, such as rejected steps.
+    steps : ndarray
+        Where the accepted steps of a flow ended; empty where there are none (closed forms, descent).
     reduced : Trajectory or None
         The run of the smaller network that stood for this one (`form` "gram" or "subspace"): same A, cost, objective.
     """
@@ -120,13 +122,14 @@ class Trajectory:
     extrema: Array = field(
         default_factory=lambda: np.empty((0, 3))
     )  # turns of log rate: time, log rate, objective
+    steps: Array = field(default_factory=lambda: np.empty(0))
     measured: Array | None = None  # (T, 3) cost, objective, dissipation where weights is None
     continue_from: Continue | None = None
     reduced: Trajectory | None = None
     lift: Lift | None = None  # from the layers of `reduced`
 
     def __post_init__(self) -> None:
-        for name in ("t", "end_to_end", "extrema", "measured"):
+        for name in ("t", "end_to_end", "extrema", "steps", "measured"):
             if (values := getattr(self, name)) is not None:
                 values.setflags(write=False)
         layers = vars(self)["weights"]
@@ -294,7 +297,9 @@ class Trajectory:
 
     def save(self, path: str | Path) -> None:
         """Write the run to one .npz file without pickles. A Custom cost is not written."""
-        arrays: dict[str, Any] = {"t": self.t, "end_to_end": self.end_to_end, "extrema": self.extrema}
+        arrays: dict[str, Any] = {
+            name: getattr(self, name) for name in ("t", "end_to_end", "extrema", "steps")
+        }
         small = self.reduced
         kept = self.weights if small is None else small.weights
         layers = {"weights": kept or (), "start": self.start}
@@ -450,6 +455,7 @@ def _assembled(arrays: Mapping[str, Any], header: dict[str, Any], cost: Cost | N
         start=layers["small"] or layers["start"],
         cost_function=cost,
         extrema=extrema,
+        steps=np.array(arrays.get("steps", ()), dtype=np.float64),
         measured=arrays.get("measured"),
         continue_from=onward,
         **header,

@@ -89,6 +89,7 @@ class Integration:
     dissipation_goal: float
     max_steps: int
     watch_arc: float = math.inf
+    retrace: Sequence[tuple[str, Array]] = ()  # methods, and where the steps that they take end
 
     def __post_init__(self) -> None:
         system = self.system
@@ -113,7 +114,12 @@ class Integration:
         # what rounding does to A(t) by the delay of escapes; rate of the start in terms of that of its escape
         self.mixes = ROUNDING * happens ** (1.0 / depth - 1.0) > SMALL * self.rtol
         waits = depth > 2 and happens ** (1.0 - 2.0 / depth) < WAITS
-        self._take(self.methods[waits and len(self.methods) == 2 and self.methods[1].curvature], velocity)
+        self.taken: list[Array] = []  # ends of the steps
+        self.ahead = list(self.retrace)
+        if self.retrace:
+            self._follow(velocity)
+        else:
+            self._take(self.methods[waits and len(self.methods) == 2 and self.methods[1].curvature], velocity)
         self.control["rtol"], self.control["atol"] = min(self.rtol, LARGEST_RTOL), self.atol
         self.control["cost_goal"], self.control["dissipation_goal"] = self.cost_goal, self.dissipation_goal
         self.control["watch_arc"] = self.watch_arc
@@ -123,7 +129,8 @@ class Integration:
         self.control["falling"] = 1
         self._rate(measured)
         self._save_start(measured)
-        self.control["h"] = self.step or self._first_step()
+        if not self.retrace:
+            self.control["h"] = self.step or self._first_step()
 
     def _happens_while_it_waits(self, velocity: Array, measured: Array) -> float:
         """Share of itself that the objective loses at the first rate in the time in which the start grows."""
@@ -143,6 +150,7 @@ class Integration:
         self.stepping = self.steppings[method.name]
         self.stepping.K[0] = velocity
         c, two = self.control, len(self.methods) == 2
+        alternate = two and not self.retrace
         c["last_error"], c["last_h"], c["rejected_last"], c["in_a_row"] = 1.0, 0.0, 0, 0
         c["stretch"], c["left"], c["left_new"], c["happens"] = 0.0, np.inf, np.inf, np.inf
         c["grown"] = GROWN**self.system.problem.depth if two and method.curvature else 0.0
@@ -154,9 +162,16 @@ class Integration:
                 else min(2 * self.wait, 16 * LONG_STIFF)
             )
         c["patience"] = self.wait if method is self.methods[0] else LONG_CALM
-        c["stiff_below"] = STIFF_BELOW if two and method is self.methods[0] else 0.0
-        c["calm_below"] = CALM_BELOW if two and method is self.methods[1] else 0.0
+        c["stiff_below"] = STIFF_BELOW if alternate and method is self.methods[0] else 0.0
+        c["calm_below"] = CALM_BELOW if alternate and method is self.methods[1] else 0.0
         self.used.append((method.name, self.t, self.count("steps")))
+
+    def _follow(self, velocity: Array) -> None:
+        """Go on along the next steps ahead, by the method that took them."""
+        name, self.ends = self.ahead.pop(0)
+        self._take(next(method for method in self.methods if method.name == name), velocity)
+        self.control["retraces"], self.control["mark"] = 1, 0
+        self.control["h"] = self.ends[0] - self.t
 
     def _stand_apart(self, velocity: Array) -> Array:
         """Turn to bases in which what waits and what is fitted stand apart; the velocity there."""
@@ -266,8 +281,12 @@ class Integration:
             if room <= 0:
                 return "max_steps"
             before = time.perf_counter()
+            if not self.retrace:
+                self.ends, self.control["mark"] = np.empty(min(budget, room)), 0
             arguments = (*self.stepping.arguments(self.y, self.carry), direction, self.A, *outputs)
-            code = self.system.call(solve, *arguments, self.control, min(budget, room))
+            code = self.system.call(solve, *arguments, self.ends, self.control, min(budget, room))
+            if not self.retrace:
+                self.taken.append(self.ends[: self.count("mark")])
             if isinstance(code, str):
                 return code
             if code in STATUS:
@@ -278,6 +297,9 @@ class Integration:
             if code in (loop.STIFF, loop.CALM):
                 self._take(self.methods[code == loop.STIFF], self.velocity)
                 continue
+            if code == loop.RETRACED:
+                self._follow(self.velocity)
+                continue
             if code != loop.RUNNING and (status := look(self, code)):
                 return status
             seconds = time.perf_counter() - before
@@ -286,6 +308,11 @@ class Integration:
                     return "finished" if self._stand_still() else status
                 budget = max(1, int(budget * min(4.0, LOOK_SECONDS / max(seconds, 1e-6))))
             report(self.t - self.t_span[0], f"t = {self.t:.4g}, cost {self.control['cost'][0]:.3e}")
+
+    @property
+    def steps(self) -> Array:
+        """Ends of the steps."""
+        return np.concatenate([np.empty(0), *self.taken])
 
     def _moves_no_more(self) -> bool:
         """Whether a time constant of the fastest mode moves the state by less than rounding."""

@@ -54,10 +54,11 @@ __all__ = [
     "STIFF",
     "CALM",
     "GROWN",
+    "RETRACED",
     "solve",
 ]
 
-RUNNING, FINISHED, UNDERFLOW, NOT_FINITE, COST, GRADIENT, WATCH, STIFF, CALM, GROWN = range(10)
+RUNNING, FINISHED, UNDERFLOW, NOT_FINITE, COST, GRADIENT, WATCH, STIFF, CALM, GROWN, RETRACED = range(11)
 
 SAFETY, SHRINK, GROW = 0.8, 0.2, 5.0
 # A turn of log(rate) counts once the rate has moved by the factor e^TURN away from its extreme ...
@@ -76,6 +77,7 @@ STABLE, NEAR = 0.97, 0.4
 WATCHED, LOOK_OFTEN, LOOK_SELDOM = 0.3, 4, 10  # the spectral radius is followed where it matters, in steps
 POWER_STEP = 1e-6
 LONGEST = 1e12  # step times spectral radius
+LENIENT = 4.0  # error over tolerance of a retraced step that is taken whole
 
 SIGNATURE = int64(
     *SYSTEM,
@@ -83,7 +85,7 @@ SIGNATURE = int64(
     *ARGUMENTS[:-2],
     *(vector, vector),  # direction of the power iteration, A
     *(vector, vector, matrix, vector, matrix, int64),  # times, out_t, out, measured, extrema, keep_states
-    *(ARGUMENTS[-2], int64),  # control, budget
+    *(vector, ARGUMENTS[-2], int64),  # ends, control, budget
 )
 
 
@@ -241,7 +243,7 @@ def solve(  # type: ignore[no-untyped-def]
     table, error, numbers, memory, blocks, y, carry, K, new, move, scratch,
     direction, A,
     times, out_t, out, measured, extrema, keep_states,
-    control, budget,
+    ends, control, budget,
 ):  # fmt: skip
     """Up to `budget` steps; returns why it stopped.
 
@@ -250,7 +252,8 @@ def solve(  # type: ignore[no-untyped-def]
     hold being carried along (compensated summation), unless ``carry`` is empty: then velocities are factors. Outputs go
     to ``out_t`` and ``out``, at the given `times`, or, where ``control.spacing > 0``, equally spaced in arc length;
     when the room is used up every second one is dropped and the spacing doubles. A row of ``out`` holds the state or
-    (keep_states = 0) A, in which case ``measured`` takes cost, objective and dissipation.
+    (keep_states = 0) A, in which case ``measured`` takes cost, objective and dissipation. The ends of the steps go to
+    ``ends``, or come from there (``control.retraces``): then a step that is too long by itself is cut on the way.
     """
     velocity, measure = velocity_of(system), measure_of(system)
     gradient, value = gradient_of(system), value_of(system)
@@ -265,9 +268,12 @@ def solve(  # type: ignore[no-untyped-def]
     for _ in range(budget):
         if c.t >= c.end:
             return FINISHED
-        h = min(c.h, c.end - c.t)
-        if (1.1 if exponent > 0 else 1.001) * h > c.end - c.t:
-            h = c.end - c.t  # no sliver of a last step
+        if c.retraces == 1 and c.mark == ends.size:
+            return RETRACED
+        stop = ends[c.mark] if c.retraces == 1 else c.end
+        h = min(c.h, stop - c.t)
+        if (1.1 if exponent > 0 else 1.001) * h > stop - c.t:
+            h = stop - c.t  # no sliver of a last step
         if c.t + h == c.t:
             return UNDERFLOW
 
@@ -275,7 +281,7 @@ def solve(  # type: ignore[no-untyped-def]
             system, index, weight_decay, data, work, table, error, numbers, memory,
             blocks, y, carry, K, new, move, scratch, control, h,
         )  # fmt: skip
-        if not ratio <= 1.0:
+        if not ratio <= (LENIENT if c.retraces == 1 else 1.0):
             if exponent == 0:
                 return NOT_FINITE
             c.rejected += 1
@@ -304,7 +310,7 @@ def solve(  # type: ignore[no-untyped-def]
             c.last_error, c.last_h = ratio, h
             c.rejected_last = 0
 
-        t_new = c.end if h == c.end - c.t else c.t + h
+        t_new = stop if h == stop - c.t else c.t + h
         before = c.log_rate
         _rate(c, result)
         c.steps += 1
@@ -362,6 +368,13 @@ def solve(  # type: ignore[no-untyped-def]
             calm = calm and c.happens > WAITS
             grown = before < c.grown <= c.happens < np.inf
             c.in_a_row = c.in_a_row + 1 if stiff or calm else 0
+        if c.retraces == 0:
+            ends[c.mark] = t_new
+            c.mark += 1
+        elif t_new == stop:
+            c.mark += 1
+            if c.mark < ends.size:
+                c.h = ends[c.mark] - t_new
         _record_extrema(c, extrema, t_new)
         if c.cost <= c.cost_goal:
             return COST

@@ -31,6 +31,8 @@ CONTROL = np.dtype(
         ("t", "f8"),
         ("h", "f8"),  # size of the next step
         ("end", "f8"),
+        ("retraces", "i8"),  # whether steps end where those of another run did, rather than where it pays
+        ("mark", "i8"),  # number of ends of steps that were written, or reached
         ("rtol", "f8"),
         ("atol", "f8"),
         ("stability", "f8"),  # length of the method's interval of stability on the negative real axis

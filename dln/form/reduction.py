@@ -23,10 +23,9 @@ __all__ = ["REDUCED", "Lift", "Reduced", "Run", "run_reduced"]
 SMALL, SMALL_DEEP = 400, 3_000
 GAIN, GAIN_TRUNCATED = 2.0, 3.0
 # Gains of an order that are taken for sure, by depth (4: and more), and how much is left to chance. Starts above the
-# size LAZY gain far more: a third run tells.
-SURE_GAINS, SAFETY, LAZY = {3: 8.0, 4: 4.0}, 2.0, 0.1
-# An order that gains less than this shows other errors than that of the truncation: integrate more closely and see.
-LEAST_GAIN, TIGHTER = 3.0, 100.0
+# size LAZY, and those of which A grows by less than GROWN, gain far more: a third run tells.
+SURE_GAINS, SAFETY, LAZY, GROWN = {3: 8.0, 4: 4.0}, 2.0, 0.1, 10.0
+LEAST_GAIN = 3.0  # of an order, from which on it tells how many more are needed
 # Relative errors at order 0 of a start of rho = 0.1, and gains of an order, by depth (5: and more).
 FIRST_ERROR, GAINS = {3: 0.35, 4: 0.5, 5: 1.0}, {4: 7.0, 5: 4.0}
 DENSE = 48  # saved times from which on the largest error is looked for at them alone
@@ -65,12 +64,12 @@ REDUCED = {
 
 
 class Run(Protocol):
-    """Run a network: to its end, or only to `end`, saved at `times` (None: where the run itself chooses)."""
+    """Run a network: as it was asked for, or in the steps of another run, saved at `times` (None: as it chooses)."""
 
     def __call__(
-        self, net: Problem, /, *, end: float | None = None, times: Array | None = None, tighter: float = 1.0
+        self, net: Problem, /, *, like: Trajectory | None = None, times: Array | None = None
     ) -> Trajectory:
-        """The trajectory, integrated by such a factor more closely."""
+        """The trajectory."""
 
 
 @dataclass(frozen=True)
@@ -234,8 +233,6 @@ class _Search:
                 return self._leave(top, frames, math.inf)
             allowed = self.rtol * _largest(top.end_to_end)
             estimate, gain = self._estimate(frames, top, allowed)
-            if 0.0 < gain < LEAST_GAIN:  # what is seen may be the errors of the integration
-                estimate, gain = self._estimate(frames, top, allowed, TIGHTER)
             if not estimate > allowed or not top.success or gain == 0.0:
                 return self._leave(top, frames, estimate)
             order += math.ceil(math.log(estimate / allowed) / math.log(gain)) if gain > LEAST_GAIN else 1
@@ -249,34 +246,32 @@ class _Search:
     def _integrate(self, frames: Frames, **more: Any) -> Trajectory:
         return self.run(replace(self.problem, weights=Lift.of(frames, self.problem).small), **more)
 
-    def _estimate(
-        self, frames: Frames, top: Trajectory, allowed: float, tighter: float = 1.0
-    ) -> tuple[float, float]:
+    def _estimate(self, frames: Frames, top: Trajectory, allowed: float) -> tuple[float, float]:
         """Error of an order as the runs of one or two lower orders show it, and the gain of an order (0: interrupted).
 
         With d_k, the difference of the orders k and k - 1, the error is less than d_k over the gain that is sure; where
         that is too large, or small starts are not met, a third run tells the gain d_{k-1} / d_k, and the next one is
-        larger for three layers, and for more at least the sure one. Orders take nearly the same steps with nearly the
-        same errors of integration, so that these do not show.
+        larger for three layers, and for more at least the sure one. All orders take the same steps, whose errors then
+        differ by no more than the orders do.
         """
-        end = float(top.t[-1])
-        if end <= top.t_start:
+        if top.t[-1] <= top.t_start:
             return 0.0, math.inf
+        at_first, later = _largest(finite_product(frames.layers)[None]), _largest(top.end_to_end)
+        small = self.size < LAZY and later > GROWN * at_first
         first = top
-        if tighter > 1.0 or (len(top.t) < DENSE and top.continue_from is not None):
-            times = top.t.copy() if len(top.t) >= DENSE else None
-            first = self._integrate(frames, end=end, times=times, tighter=tighter)
+        if len(top.t) < DENSE and len(top.steps):
+            first = self._integrate(frames, like=top)
         runs, three = [first], self.problem.depth == 3
         sure = SURE_GAINS[min(self.problem.depth, 4)]
         for i in (1, 2):
             lower, times = frames.truncated(frames.order - i), first.t.copy()
-            runs.append(self._integrate(lower, end=end, times=times, tighter=tighter))
+            runs.append(self._integrate(lower, like=top, times=times))
             if runs[-1].status == "interrupted":
                 return math.inf, 0.0
             if top.success and not all(run.success for run in runs):
                 return math.inf, 1.0
             d = _largest(*_at_common_times(*runs[:2]))
-            if i == 1 and SAFETY * d / sure <= allowed and self.size < LAZY:
+            if i == 1 and SAFETY * d / sure <= allowed and small:
                 return SAFETY * d / sure, math.inf
         gain = _largest(*_at_common_times(*runs[1:])) / d if d > 0.0 else math.inf
         foreseen = gain if three else min(gain, sure)

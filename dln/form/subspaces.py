@@ -28,7 +28,8 @@ __all__ = ["Frames", "Krylov", "krylov", "norm"]
 
 # An image counts as new if it leaves the subspace by this share of the Frobenius norm of its layer: above rounding.
 DROP = 64 * float(np.finfo(float).eps)
-BLOCK = 2**22  # bytes of a layer that are read at once, for both of its products
+CLEAR = 0.1  # what is left of a column by one projection is orthogonal to rounding over this share of it
+BLOCK = 2**22  # bytes of a layer whose squares are summed at once
 
 
 @dataclass(frozen=True)
@@ -109,43 +110,50 @@ class Krylov:
     )  # fewer new directions than of layers in general position
 
     def __post_init__(self) -> None:
-        W, last = self.weights, len(self.weights) - 1
+        W = self.weights
         self.norms = tuple(norm(layer) for layer in W)
-        forward = [W[0]]
-        for layer in W[1:-1]:
-            forward.append(layer @ np.linalg.qr(forward[-1])[0])
-        backward = [W[last].T]
-        for layer in W[last - 1 : 0 : -1]:
-            backward.insert(0, layer.T @ np.linalg.qr(backward[0])[0])
-        # Householder QR is right to rounding column by column, so that columns of any size keep their digits.
-        self.bases = [np.linalg.qr(np.hstack(images))[0] for images in zip(forward, backward, strict=True)]
-        self.images: list[list[Array]] = [[] for _ in range(last - 1)]  # W_l P_{l-1} of l = 2 .. L-1
+        self.images: list[list[Array]] = []  # W_l P_{l-1} of l = 2 .. L-1
+        new: list[
+            tuple[Array, Array]
+        ] = []  # by layer: directions whose images forwards, backwards are not there yet
+        if len(W) == 2:
+            # Householder QR is right to rounding column by column, so that columns of any size keep their digits.
+            self.bases = [np.linalg.qr(np.hstack([W[0], W[1].T]))[0]]
+        else:
+            forward, backward, self.images = _chains(W)
+            beside = [_independent(r, q) for q, r in zip(forward, backward, strict=True)]
+            self.bases = [np.hstack(pair) for pair in zip(forward, beside, strict=True)]
+            new = list(zip(beside, forward, strict=True))
         self.dimensions = [tuple(P.shape[1] for P in self.bases)]
-        n_0, n_L = W[0].shape[1], W[-1].shape[0]  # of the inputs only the images backwards are new, and so on
-        self._multiply(self.bases, [n_L] * (last - 1), [n_0] * (last - 1))
+        self._multiply(new, W[-1].shape[0], W[0].shape[1])
 
     @property
     def order(self) -> int:
         """The order reached."""
         return len(self.dimensions) - 1
 
-    def _multiply(self, newest: Sequence[Array], forwards: Sequence[int], backwards: Sequence[int]) -> None:
-        """Images of the newest directions, so many of them new; the frames are closed if none leaves them."""
+    def _multiply(self, new: Sequence[tuple[Array, Array]], *expected: int) -> None:
+        """Images of new directions, forwards and backwards; the frames are closed if none leaves them.
+
+        In general position each layer has so many new ones of both kinds, or as many as it has been given.
+        """
         candidates: list[list[Array]] = [[] for _ in self.bases]
+        counts = [0] * len(self.bases)
         for l, W in enumerate(self.weights[1:-1]):
-            forward, backward = _both_products(W, newest[l], newest[l + 1])
+            right, left = new[l][0], new[l + 1][1]
+            forward, backward = _both_products(W, right, left)
             self.images[l].append(forward)
-            for image, place in ((forward, l + 1), (backward, l)):
+            for k, (image, place) in enumerate(((forward, l + 1), (backward, l))):
                 candidates[place].append(image / (self.norms[l + 1] or 1.0))
+                counts[place] += expected[k] if expected else image.shape[1]
         self.newest = [
             _independent(np.hstack(images), P) if images else P[:, :0]
             for P, images in zip(self.bases, candidates, strict=True)
         ]
         self.closed = not any(N.shape[1] for N in self.newest)
-        expected = [a + b for a, b in zip([0, *forwards], [*backwards, 0], strict=True)]
         self.deficient = any(
             N.shape[1] < min(count, len(P) - P.shape[1])
-            for N, P, count in zip(self.newest, self.bases, expected, strict=True)
+            for N, P, count in zip(self.newest, self.bases, counts, strict=True)
         )
 
     def foreseen(self, order: int) -> list[int]:
@@ -161,8 +169,7 @@ class Krylov:
         newest = self.newest
         self.bases = [np.hstack([P, N]) for P, N in zip(self.bases, newest, strict=True)]
         self.dimensions.append(tuple(P.shape[1] for P in self.bases))
-        counts = [N.shape[1] for N in newest]
-        self._multiply(newest, counts[:-1], counts[1:])
+        self._multiply([(N, N) for N in newest])
 
     def frames(self) -> Frames:
         """The frames and the network between them."""
@@ -188,24 +195,47 @@ def _blocks(W: Array) -> list[Array]:
     return [W[start : start + rows] for start in range(0, len(W), rows)]
 
 
+def _chains(W: Sequence[Array]) -> tuple[list[Array], list[Array], list[list[Array]]]:
+    """Orthonormal images of the inputs and of the outputs in every hidden layer, and those of the first by each W_l."""
+    inner = len(W) - 2
+    forward, backward = {0: _basis(W[0])}, {inner: _basis(W[-1].T)}
+    images = []
+    for l in range(inner):
+        m = inner - 1 - l
+        if l == m:  # the middle of the network: one reading for both
+            ahead, back = _both_products(W[l + 1], forward[l], backward[m + 1])
+        else:
+            ahead, back = W[l + 1] @ forward[l], W[m + 1].T @ backward[m + 1]
+        forward[l + 1], backward[m] = _basis(ahead), _basis(back)
+        images.append([ahead])
+    return [*forward.values()], [backward[l] for l in forward], images
+
+
 def _both_products(W: Array, right: Array, left: Array) -> tuple[Array, Array]:
-    """W right and W^T left, each block of rows read once."""
-    forward, backward = np.empty((len(W), right.shape[1])), np.zeros((W.shape[1], left.shape[1]))
-    start = 0
-    for part in _blocks(W):
-        rows = slice(start, start + len(part))
-        forward[rows] = part @ right
-        backward += part.T @ left[rows]
-        start += len(part)
-    return forward, backward
+    """W right and W^T left; what is compiled is loaded when it is needed."""
+    from ..core.images import both_products
+
+    return both_products(W, right, left)
+
+
+def _basis(columns: Array) -> Array:
+    """Orthonormal basis of columns of any sizes."""
+    largest = np.abs(columns).max(axis=0)
+    columns = columns[:, largest > 0.0] / largest[largest > 0.0]
+    return _independent(columns / np.linalg.norm(columns, axis=0), columns[:, :0])
 
 
 def _independent(columns: Array, P: Array) -> Array:
     """Orthonormal basis of what columns of size up to 1 add to the frame P, but for what is no larger than rounding.
 
-    Projected twice: what little is left of a nearly dependent column is orthogonal to P too.
+    Where little is left of a column, what is left is projected again: only then it is orthogonal to P too.
     """
-    Q, R = np.linalg.qr(columns - P @ (P.T @ columns))
+    inside = P.T @ columns
+    Q, R = np.linalg.qr(columns - P @ inside)
+    size = math.sqrt(np.max(np.sum(inside**2, axis=0) + np.sum(R**2, axis=0), initial=0.0))
     U, s, _ = np.linalg.svd(R)
-    basis = (Q @ U[:, : int(np.sum(s > DROP))])[:, : len(P) - P.shape[1]]
+    rank = int(np.sum(s > DROP))
+    basis = (Q if rank == len(s) else Q @ U[:, :rank])[:, : len(P) - P.shape[1]]
+    if s.min(initial=1.0) > CLEAR * size:
+        return basis
     return np.linalg.qr(basis - P @ (P.T @ basis))[0]
