@@ -9,9 +9,12 @@ import problems as P
 import pytest
 
 import dln
-from dln import form
+from dln import flow, form
+from dln.core import images
 from dln.form import reduction
 from dln.form.subspaces import Krylov
+from dln.method import ALL as METHODS
+from dln.problem import Problem
 
 RTOL = 1e-11
 
@@ -440,3 +443,78 @@ def test_memory_maps_are_read_and_not_copied(tmp_path):
     W[700, 3] = np.nan
     with pytest.raises(ValueError, match=r"`weights\[1\]` must be finite, got nan at index \(700, 3\)"):
         dln.gradient_flow(cost, maps, (0.0, 1.0))
+
+
+# Reading, and the steps of another run
+
+
+@pytest.mark.parametrize("made", [np.ascontiguousarray, np.asfortranarray])
+def test_both_products_for_one_reading(made, monkeypatch):
+    rng = np.random.default_rng(0)
+    W, X, Y = (
+        made(rng.standard_normal((700, 900))),
+        rng.standard_normal((900, 3)),
+        rng.standard_normal((700, 5)),
+    )
+    W.setflags(write=False)
+    alone = images.both_products(W, X, Y)
+    monkeypatch.setattr(images, "PART", 2**16)
+    monkeypatch.setattr(images.config, "NUMBA_NUM_THREADS", 3)
+    monkeypatch.setattr(images.os, "cpu_count", lambda: 3)
+    for forward, backward in (alone, images.both_products(W, X, Y)):
+        assert np.allclose(forward, W @ X, rtol=0, atol=1e-12)
+        assert np.allclose(backward, W.T @ Y, rtol=0, atol=1e-12)
+    assert images.both_products(W, X, Y[:, :0])[1].shape == (900, 0)
+
+
+def retraced(run, weights=None, times=None):
+    """A run in the steps of another one, from its own start or another one."""
+    problem = Problem.checked(run.cost_function, run.start if weights is None else weights, run.weight_decay)
+    names = list(dict.fromkeys(run.method.split(" + ")))
+    names.sort(key=lambda name: METHODS[name].curvature)
+    options = flow._Options(
+        methods=tuple(METHODS[name] for name in names), form="weights", rtol=run.stats["rtol"], atol=0.0,
+        step=None, max_steps=10_000,
+    )  # fmt: skip
+    times = run.t.copy() if times is None else times
+    return flow._run(problem, (0.0, float(run.steps[-1])), options, times, None, True, False, run)
+
+
+@pytest.mark.parametrize(("rtol", "alpha"), [(1e-3, 1e-3), (1e-8, 1e-3), (1e-6, 0.3)])
+def test_a_run_is_retraced_in_its_own_steps(rtol, alpha):
+    rng = np.random.default_rng(1)
+    cost = dln.costs.FullyObserved(P.target(4, (3.0, 2.0, 1.0), rng))
+    layers = [alpha * W for W in dln.inits.gaussian((4, 6, 6, 4), rho=1.0, rng=rng)]
+    run = dln.gradient_flow(
+        cost, layers, (0.0, np.inf), rtol=rtol, until=dln.Until(cost=1e-8), form="weights"
+    )
+    assert len(run.steps) == run.n_steps
+    assert (np.diff(run.steps) > 0).all()
+    again = retraced(run)
+    assert (again.n_steps, again.method) == (run.n_steps, run.method)
+    assert np.allclose(again.end_to_end, run.end_to_end, rtol=0, atol=1e-3 * rtol)
+    # From a start that is a little off: the errors of the steps drop out of the difference.
+    moved = [W * (1.0 + 1e-2 * rtol) for W in layers]
+    exact = [
+        dln.gradient_flow(
+            cost, W, (0.0, run.t[-1]), rtol=1e-13, t_eval=run.t.copy(), form="weights"
+        ).end_to_end
+        for W in (layers, moved)
+    ]
+    difference, truth = retraced(run, moved).end_to_end - again.end_to_end, exact[1] - exact[0]
+    assert np.abs(difference - truth).max() < 0.1 * np.abs(truth).max()
+
+
+def test_a_step_that_is_too_long_for_a_run_is_cut():
+    """The steps of a slow escape, taken by a run that escapes early on: as good as its own."""
+    cost, layers = (
+        dln.costs.FullyObserved(np.diag([2.0, 1.0])),
+        dln.inits.gaussian((2, 5, 5, 2), rho=1e-2, rng=0),
+    )
+    run = dln.gradient_flow(cost, layers, (0.0, 400.0), rtol=1e-6, form="weights")
+    early = retraced(run, [3.0 * W for W in layers])
+    truth = dln.gradient_flow(
+        cost, early.start, (0.0, 400.0), rtol=1e-12, t_eval=early.t.copy(), form="weights"
+    )
+    assert early.n_steps > run.n_steps
+    assert np.abs(early.end_to_end - truth.end_to_end).max() < 1e-3  # 2 if it were not cut
