@@ -23,6 +23,7 @@ __all__ = [
     "derivative",
     "derivative_along",
     "entrywise",
+    "expectation",
     "hessian",
     "inertia",
     "layers",
@@ -95,6 +96,24 @@ def inertia(M: Any) -> tuple[int, int]:
         M = M - np.outer(M[:, i], M[i]) / M[i, i]
         M = np.delete(np.delete(M, i, axis=0), i, axis=1)
     return negative, len(M)
+
+
+def expectation(expression: Any, degrees: Mapping[Any, Any], constants: Iterable[Any] = ()) -> Any:
+    """Expectation of a polynomial in independent symbols: chi variables with these degrees of freedom, else normal."""
+    symbols = sorted(expression.free_symbols.difference(constants), key=str)
+    total = sp.Integer(0)
+    for powers, coefficient in sp.Poly(expression, *symbols).terms() if symbols else [((), expression)]:
+        normal = [p for x, p in zip(symbols, powers, strict=True) if x not in degrees]
+        if any(p % 2 for p in normal):
+            continue
+        chi = [(degrees[x], p) for x, p in zip(symbols, powers, strict=True) if x in degrees]
+        if any(p % 2 for _, p in chi):
+            raise ValueError(f"an odd moment of a chi variable in {expression}")
+        moments = [
+            sp.rf(d / 2, p // 2) * 2 ** (p // 2) for d, p in (*chi, *((sp.Integer(1), p) for p in normal))
+        ]
+        total += coefficient * sp.prod(moments)
+    return total
 
 
 def collected(expression: Any) -> Any:

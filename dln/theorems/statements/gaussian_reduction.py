@@ -8,7 +8,7 @@ With m directions of the space behind already known, the part of the image of ne
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,7 +19,7 @@ from scipy.special import gammaln, roots_genlaguerre, roots_hermitenorm, roots_l
 
 from ... import network
 from ...typing import Array
-from ..proof import Proof, layers
+from ..proof import Proof, expectation, layers
 from ..statement import Statement
 from ..trial import Hypothesis, Trial
 
@@ -29,24 +29,6 @@ NODES = 60
 def claim(width: Any, known: Any) -> Any:
     """Degrees of freedom of the square of the length of what is new, in a space with so many known directions."""
     return width - known
-
-
-def _mean(expression: Any, degrees: Mapping[Any, Any]) -> Any:
-    """Expectation of a polynomial in independent symbols: chi variables with these degrees of freedom, else normal."""
-    symbols = sorted(expression.free_symbols, key=str)
-    total = sp.Integer(0)
-    for powers, coefficient in sp.Poly(expression, *symbols).terms():
-        normal = [p for x, p in zip(symbols, powers, strict=True) if x not in degrees]
-        if any(p % 2 for p in normal):
-            continue
-        chi = [(degrees[x], p) for x, p in zip(symbols, powers, strict=True) if x in degrees]
-        if any(p % 2 for _, p in chi):
-            raise ValueError(f"an odd moment of a chi variable in {expression}")
-        moments = [
-            sp.rf(d / 2, p // 2) * 2 ** (p // 2) for d, p in (*chi, *((sp.Integer(1), p) for p in normal))
-        ]
-        total += coefficient * sp.prod(moments)
-    return total
 
 
 def _words(net: Sequence[Any]) -> dict[str, Any]:
@@ -77,14 +59,14 @@ def identities() -> Iterator[tuple[str, Any]]:
             (0, 0, 3),
         ):
             whole, few = (sp.expand(M[0, 0] ** i * M[0, 1] ** j * M[1, 1] ** k) for M in (X.T @ X, R.T @ R))
-            yield f"M_11^{i} M_12^{j} M_22^{k} at width {w}", _mean(whole, {}) - _mean(few, known)
+            yield f"M_11^{i} M_12^{j} M_22^{k} at width {w}", expectation(whole, {}) - expectation(few, known)
     a, b, h = sp.symbols("a b h")
     small = [np.array([[a], [0]]), np.array([[g, d], [c, h]]), np.array([[b, 0]])]
     w = sp.Integer(2)
     known = {a: claim(w, 0), b: claim(w, 0), c: claim(w, 1), d: claim(w, 1)}
     few = _words(small)
     for name, word in _words(layers((1, 2, 2, 1))).items():
-        yield f"{name} of three layers", _mean(sp.expand(word), {}) - _mean(sp.expand(few[name]), known)
+        yield f"{name} of three layers", expectation(sp.expand(word), {}) - expectation(sp.expand(few[name]), known)
 
 
 @dataclass(frozen=True)
