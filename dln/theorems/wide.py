@@ -51,10 +51,10 @@ def draw_wide(rng: Generator, depth: int, cost: Quadratic, *, rho: float, order:
     return run.drawn(rng)
 
 
-def observed(rng: Generator, n: int, m: int, count: int) -> tuple[Array, Quadratic]:
-    """Orthonormal matrices R, and the cost ``1/2 sum_k <R_k, A - target>^2`` of a random target."""
+def observed(rng: Generator, n: int, m: int, count: int) -> Quadratic:
+    """Cost that sees so many numbers of A, ``1/2 sum_k <R_k, A - target>^2`` with random orthonormal matrices R_k."""
     rows = np.linalg.qr(rng.normal(size=(n * m, count)))[0].T
-    return rows.reshape(count, n, m), Quadratic(rng.normal(size=(n, m)), rows.T @ rows)
+    return Quadratic(rng.normal(size=(n, m)), rows.T @ rows)
 
 
 def jacobian(weights: Sequence[Any], rows: Any) -> Any:
@@ -62,13 +62,15 @@ def jacobian(weights: Sequence[Any], rows: Any) -> Any:
     return np.array([np.concatenate([np.ravel(g) for g in network.layer_gradients(weights, R)]) for R in rows])
 
 
-def nearest(start: Sequence[Array], near: Sequence[Array], rows: Array, target: Array) -> list[Array]:
-    """Layers nearest to `start` with ``<R_k, A - target> = 0``, searched from `near`.
+def nearest(run: Run, near: Sequence[Array]) -> list[Array]:
+    """Minimiser of the cost nearest to the layers of the run, searched from `near`.
 
     The last layer follows from the others by least squares; these are found by L-BFGS.
     """
-    *inner, last = start
-    y, ends = np.tensordot(rows, target, 2), np.cumsum([W.size for W in inner])[:-1]
+    *inner, last = run.weights
+    h, Q = np.linalg.eigh(run.cost.H)
+    rows = Q[:, h > 1e-9 * h[-1]].T.reshape(-1, *run.cost.target.shape)
+    y, ends = np.tensordot(rows, run.cost.target, 2), np.cumsum([W.size for W in inner])[:-1]
 
     def met(x: Array) -> tuple[list[Array], list[Array], Array, float]:
         steps = [part.reshape(W.shape) for part, W in zip(np.split(x, ends), inner, strict=True)]
