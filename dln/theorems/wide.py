@@ -59,7 +59,9 @@ def observed(rng: Generator, n: int, m: int, count: int) -> Quadratic:
 
 def jacobian(weights: Sequence[Any], rows: Any) -> Any:
     """Derivatives of the ``<R_k, A>`` in all entries of the layers."""
-    return np.array([np.concatenate([np.ravel(g) for g in network.layer_gradients(weights, R)]) for R in rows])
+    return np.array(
+        [np.concatenate([np.ravel(g) for g in network.layer_gradients(weights, R)]) for R in rows]
+    )
 
 
 def nearest(run: Run, near: Sequence[Array]) -> list[Array]:
@@ -88,7 +90,7 @@ def nearest(run: Run, near: Sequence[Array]) -> list[Array]:
 
     first = flat([V - W for V, W in zip(near[:-1], inner, strict=True)])
     unit = np.sqrt(met(first)[-1])
-    options = {"maxiter": 3000, "maxfun": 4000, "maxcor": 20, "ftol": 1e-16, "gtol": 1e-10}
+    options: Any = {"maxiter": 3000, "maxfun": 4000, "maxcor": 20, "ftol": 1e-16, "gtol": 1e-10}
     found = minimize(half_square, first / unit, jac=True, method="L-BFGS-B", options=options)
     return met(unit * found.x)[1]
 

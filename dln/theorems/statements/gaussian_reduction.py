@@ -66,7 +66,10 @@ def identities() -> Iterator[tuple[str, Any]]:
     known = {a: claim(w, 0), b: claim(w, 0), c: claim(w, 1), d: claim(w, 1)}
     few = _words(small)
     for name, word in _words(layers((1, 2, 2, 1))).items():
-        yield f"{name} of three layers", expectation(sp.expand(word), {}) - expectation(sp.expand(few[name]), known)
+        yield (
+            f"{name} of three layers",
+            expectation(sp.expand(word), {}) - expectation(sp.expand(few[name]), known),
+        )
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 r"""A minimum is near a wide and large start: at the distance :math:`\min \|A - A(0)\|_F / (\sqrt L \rho^{L-1})`.
 
-The shortest way to a change E of A is :math:`\delta W_l = B_l^T E F_{l-1}^T / (L \rho^{2L-2})`, since the tangent kernel
-is :math:`L \rho^{2L-2} I`; what is not linear in it is smaller than E by :math:`\rho^{-L}`.
+The shortest way to a change E of A is :math:`\delta W_l = B_l^T E F_{l-1}^T / (L \rho^{2L-2})`, since the tangent
+kernel is :math:`L \rho^{2L-2} I`; what is not linear in it is smaller than E by :math:`\rho^{-L}`.
 """
 
 from __future__ import annotations
@@ -78,7 +78,9 @@ STATEMENT = Statement(
     "minima of the loss is min ||A - A(0)||^2 / (L rho^(2L-2)) over the minimisers A of the cost, up to a factor "
     "1 + O(rho^(-2L) + w^(-1/2)), by the steps B_l^T E F_{l-1}^T / (L rho^(2L-2)), E = A - A(0)",
     source="A. Jacot et al., arXiv 2106.15933v2, phase transition of the distances; constants derived",
-    symbolic=Proof("orthogonal layers of size rho, any E of shape (2, 2), L = 2, 3, 4 (rest: 2, 3)", identities),
+    symbolic=Proof(
+        "orthogonal layers of size rho, any E of shape (2, 2), L = 2, 3, 4 (rest: 2, 3)", identities
+    ),
     numeric=Trial(
         draw=_draw,
         hypotheses={

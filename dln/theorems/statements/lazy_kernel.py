@@ -38,8 +38,8 @@ def claim(A: Any, rho: Any, depth: Any) -> Any:
 def identities() -> Iterator[tuple[str, Any]]:
     """Two pulls -E and -H, one after the other; the kernel feels those of any cost in such pairs."""
     x, y, rho = sp.symbols("x y rho", positive=True)
-    for widths in [(2, math.inf, 2), (2, math.inf, math.inf, 1), (1, math.inf, math.inf, math.inf, 1)]:
-        depth, n, m = len(widths) - 1, widths[-1], widths[0]
+    for depth, m, n in [(2, 2, 2), (3, 2, 1), (4, 1, 1)]:
+        widths = (m, *[math.inf] * (depth - 1), n)
         start = [rho * W.astype(int) for W in reduced_gaussian(widths, order=depth - 2, rho=1.0)]
         E, H = (matrix(name, n, m) for name in "EH")
         first, second = (network.layer_gradients(start, pull) for pull in (E, H))
@@ -94,7 +94,9 @@ STATEMENT = Statement(
     formula="for entries N(0, w^-gamma), 1 - 1/L < gamma < 1, w to infinity, rho = w^((1-gamma)/2), any cost and time: "
     "K(t) - K(0) = (L^2 - 1)/(6 rho^2) (A A^T x I + I x A^T A) (1 + O(rho^(-2L))), where K(0) = L rho^(2L-2) I",
     source="derived; constancy of the kernel: A. Jacot et al., arXiv 2106.15933v2, regimes",
-    symbolic=Proof("infinite width, A of shape (2, 2), (1, 2), (1, 1) at L = 2, 3, 4; second order in time", identities),
+    symbolic=Proof(
+        "infinite width, A of shape (2, 2), (1, 2), (1, 1) at L = 2, 3, 4; second order in time", identities
+    ),
     numeric=Trial(
         draw=_draw,
         hypotheses={

@@ -98,7 +98,7 @@ def _squares(F: Any) -> tuple[Any, Any]:
 
 
 def residual(case: Case) -> float:
-    """Means over all choices of nodes, as many as there are entries: of a formula that is exact for Gaussian moments."""
+    """Means over all choices of nodes, one for each entry: exact for polynomials of degree up to 5 in each."""
     shapes = [(b, a) for a, b in pairwise([case.n, *[case.w] * (case.depth - 1), 1])]
     inner = shapes[:-1]
     weights, p = _all(case, shapes)
@@ -133,12 +133,13 @@ def _draw(rng: Generator, depth: int) -> Case:
 
 STATEMENT = Statement(
     title="the tangent kernel of a wide Gaussian start is a multiple of the identity",
-    formula="for entries N(0, rho^2/w) the kernel has the mean L rho^(2L-2) I at any width, and E ||F^T F/rho^2k - I||^2 = "
-    "n(n+2)/3 (1 + 2/w)^k - n(n-1)/3 (1 - 1/w)^k - n for the product F of k layers from n inputs, likewise from the "
-    "outputs: the relative distance of the kernel from its mean is of order w^(-1/2)",
+    formula="for entries N(0, rho^2/w) the kernel has the mean L rho^(2L-2) I at any width, and "
+    "E ||F^T F / rho^2k - I||^2 = n(n+2)/3 (1 + 2/w)^k - n(n-1)/3 (1 - 1/w)^k - n for the product F of k layers from n "
+    "inputs, likewise from the outputs: the relative distance of the kernel from its mean is of order w^(-1/2)",
     source="A. Jacot, F. Gabriel, C. Hongler, arXiv 1806.07572, for linear networks; the spread is derived",
     symbolic=Proof(
-        "the mean at L = 2, 3, 4 and widths up to 3; the spread for n = 1, 2 and any w and k by induction", identities
+        "the mean at L = 2, 3, 4 and widths up to 3; the spread for n = 1, 2 and any w and k by induction",
+        identities,
     ),
     numeric=Trial(
         draw=_draw,
