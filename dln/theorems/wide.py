@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from ..typing import Array
 from .runs import Quadratic, Run, flat, product
 from .trial import Hypothesis
 
-__all__ = ["ONE_SCALE", "WIDE", "Wide", "draw_wide", "jacobian", "nearest", "observed"]
+__all__ = ["ONE_SCALE", "WIDE", "Wide", "draw_wide", "jacobian", "nearest", "observed", "turned"]
 
 WIDEST, NARROW = 2**53, 30
 
@@ -93,6 +94,23 @@ def nearest(run: Run, near: Sequence[Array]) -> list[Array]:
     options: Any = {"maxiter": 3000, "maxfun": 4000, "maxcor": 20, "ftol": 1e-16, "gtol": 1e-10}
     found = minimize(half_square, first / unit, jac=True, method="L-BFGS-B", options=options)
     return met(unit * found.x)[1]
+
+
+def turned(weights: Sequence[Array], U: Array, roots: Array, V: Array) -> list[Array]:
+    """Balanced factors, each hidden basis in its turn as near to the layers as can be."""
+    o = [V]
+    for W in weights[:-1]:
+        o.append(_polar(W @ o[-1]))
+    o.append(U)
+    for _ in range(10):
+        for l, (below, above) in enumerate(pairwise(weights), start=1):
+            o[l] = _polar(below @ o[l - 1] + above.T @ o[l + 1])
+    return [p * roots @ q.T for q, p in pairwise(o)]
+
+
+def _polar(M: Array) -> Array:
+    P, _, Qt = np.linalg.svd(M, full_matrices=False)
+    return np.asarray(P @ Qt)
 
 
 WIDE: Hypothesis[Any] = Hypothesis(

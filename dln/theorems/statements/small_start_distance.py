@@ -27,11 +27,10 @@ from ..proof import Proof, layers, rotation
 from ..runs import Quadratic, draw_orthogonal, flat
 from ..statement import Statement
 from ..trial import Hypothesis, Trial
-from ..wide import ONE_SCALE, WIDE, Wide, draw_wide, nearest
+from ..wide import ONE_SCALE, WIDE, Wide, draw_wide, nearest, turned
 from . import representation_cost
 
-SMALL, ORDER, SWEEPS = 1e-4, 12, 10
-NARROW = 8
+SMALL, ORDER, NARROW = 1e-4, 12, 8
 
 
 def claim(roots: Any, rho: Any, depth: Any) -> Any:
@@ -99,27 +98,10 @@ def residual(run: Wide) -> float:
     depth, seen = len(run.weights), run.cost.H @ np.ravel(run.cost.target)
     U, s, Vt = np.linalg.svd(seen.reshape(run.cost.target.shape), full_matrices=False)
     roots = s ** (1 / depth)
-    found = nearest(run, _turned(run.weights, U, roots, Vt.T))
+    found = nearest(run, turned(run.weights, U, roots, Vt.T))
     square = np.sum((flat(found) - flat(run.weights)) ** 2)
     missing = representation_cost.claim(s, depth) - square
     return float(abs(missing / float(claim(np.sum(roots), run.rho, depth)) - 1))
-
-
-def _turned(weights: Sequence[Array], U: Array, roots: Array, V: Array) -> list[Array]:
-    """Balanced factors, each hidden basis in its turn as near to the layers as can be."""
-    o = [V]
-    for W in weights[:-1]:
-        o.append(_polar(W @ o[-1]))
-    o.append(U)
-    for _ in range(SWEEPS):
-        for l, (below, above) in enumerate(pairwise(weights), start=1):
-            o[l] = _polar(below @ o[l - 1] + above.T @ o[l + 1])
-    return [p * roots @ q.T for q, p in pairwise(o)]
-
-
-def _polar(M: Array) -> Array:
-    P, _, Qt = np.linalg.svd(M, full_matrices=False)
-    return np.asarray(P @ Qt)
 
 
 def _draw(rng: Generator, depth: int) -> Wide:
