@@ -14,10 +14,10 @@ from scipy.optimize import minimize
 from .. import network
 from ..inits import reduced_gaussian
 from ..typing import Array
-from .runs import Quadratic, Run, flat, product
+from .runs import Quadratic, R, Run, flat, product
 from .trial import Hypothesis
 
-__all__ = ["ONE_SCALE", "WIDE", "Wide", "draw_wide", "jacobian", "nearest", "observed", "turned"]
+__all__ = ["ALONE", "ONE_SCALE", "WIDE", "Wide", "draw_wide", "jacobian", "nearest", "observed", "turned"]
 
 WIDEST, NARROW = 2**53, 30
 
@@ -113,6 +113,14 @@ def _polar(M: Array) -> Array:
     return np.asarray(P @ Qt)
 
 
+def _size_unseen(run: R, rng: Generator) -> R:
+    """The cost sees all numbers of A but one, which is about the size of the target."""
+    size = np.ravel(run.cost.target) + 0.2 * rng.normal(size=run.cost.target.size)
+    H = np.eye(len(size)) - np.outer(size, size) / (size @ size)
+    return replace(run, cost=replace(run.cost, H=H))
+
+
+ALONE: Hypothesis[Any] = Hypothesis(lambda run: bool(np.linalg.eigvalsh(run.cost.H)[0] > 1e-9), _size_unseen)
 WIDE: Hypothesis[Any] = Hypothesis(
     lambda run: run.width > 1000, lambda run, rng: run.drawn(rng, width=NARROW)
 )
