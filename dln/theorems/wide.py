@@ -17,7 +17,19 @@ from ..typing import Array
 from .runs import Quadratic, R, Run, flat, product
 from .trial import Hypothesis
 
-__all__ = ["ALONE", "ONE_SCALE", "WIDE", "Wide", "draw_wide", "jacobian", "nearest", "observed", "turned"]
+__all__ = [
+    "ALONE",
+    "LARGE",
+    "SMALL_PRODUCT",
+    "ONE_SCALE",
+    "WIDE",
+    "Wide",
+    "draw_wide",
+    "jacobian",
+    "nearest",
+    "observed",
+    "turned",
+]
 
 WIDEST, NARROW = 2**53, 30
 
@@ -123,6 +135,12 @@ def _size_unseen(run: R, rng: Generator) -> R:
 ALONE: Hypothesis[Any] = Hypothesis(lambda run: bool(np.linalg.eigvalsh(run.cost.H)[0] > 1e-9), _size_unseen)
 WIDE: Hypothesis[Any] = Hypothesis(
     lambda run: run.width > 1000, lambda run, rng: run.drawn(rng, width=NARROW)
+)
+LARGE: Hypothesis[Any] = Hypothesis(lambda run: run.gamma < 1, lambda run, rng: run.drawn(rng, gamma=1.0))
+SMALL_PRODUCT: Hypothesis[Any] = Hypothesis(
+    lambda run: run.gamma > 1 - 1 / len(run.scales),
+    # at a width that leaves rho about 3 or more, yet small enough for its effects to be felt
+    lambda run, rng: run.drawn(rng, gamma=1 - 1 / len(run.scales), width=10**5),
 )
 ONE_SCALE: Hypothesis[Any] = Hypothesis(
     lambda run: bool(np.ptp(run.scales) == 0),

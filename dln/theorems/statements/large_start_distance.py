@@ -17,8 +17,8 @@ from ... import network
 from ..proof import Proof, derivative_along, entrywise, layers, matrix, rotation
 from ..runs import flat, gap
 from ..statement import Statement
-from ..trial import Hypothesis, Trial
-from ..wide import ONE_SCALE, WIDE, WIDEST, Wide, draw_wide, nearest, observed
+from ..trial import Trial
+from ..wide import LARGE, ONE_SCALE, WIDE, WIDEST, Wide, draw_wide, nearest, observed
 
 
 def claim(square: Any, rho: Any, depth: Any) -> Any:
@@ -85,9 +85,7 @@ STATEMENT = Statement(
         draw=_draw,
         hypotheses={
             "the network is wide": WIDE,
-            "the start is large": Hypothesis(
-                lambda run: run.gamma < 1, lambda run, rng: run.drawn(rng, gamma=1.0)
-            ),
+            "the start is large": LARGE,
             "all layers have one variance": ONE_SCALE,
         },
         residual=residual,
