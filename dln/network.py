@@ -170,9 +170,8 @@ def ntk(weights: Layers) -> Array:
     reverse = forward_products([W.T for W in reversed(layers)])[:-1]
     forward = [np.eye(layers[0].shape[1]), *forward_products(layers)[:-1]]
     backward = [*(B.T for B in reversed(reverse)), np.eye(layers[-1].shape[0])]
-    return np.sum(
-        [np.einsum("ik,jl->ijkl", B @ B.T, F.T @ F) for B, F in zip(backward, forward, strict=True)], axis=0
-    )
+    P, Q = np.stack([B @ B.T for B in backward]), np.stack([F.T @ F for F in forward])
+    return np.ascontiguousarray(np.tensordot(P, Q, (0, 0)).transpose(0, 2, 1, 3))
 
 
 def _spectral(M: Array) -> float:

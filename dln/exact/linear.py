@@ -109,7 +109,12 @@ def _sensing(cost: MatrixSensing) -> Eigenbasis:
     pull = np.zeros(len(Vt))
     pull[: len(s)] = s * (U.T @ cost.values)[: len(s)]
     eigenvalues = np.pad(s, (0, len(Vt) - len(s))) ** 2
-    return Eigenbasis(eigenvalues, pull, lambda A: Vt @ A.ravel(), lambda a: (a @ Vt).reshape(-1, *shape))
+    return Eigenbasis(
+        eigenvalues,
+        pull,
+        lambda A: A.reshape(*A.shape[:-2], -1) @ Vt.T,
+        lambda a: (a @ Vt).reshape(*a.shape[:-1], *shape),
+    )
 
 
 EIGENBASES: dict[type[Cost], Callable[..., Eigenbasis]] = {

@@ -12,8 +12,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..network import end_to_end, forward_products, ntk
+from ..network import end_to_end, forward_products, tangent_bound
 from ..typing import Array
+from .factors import DENSE
 from .minimisers import Minimisers
 
 __all__ = ["below_minimum", "below_saddle"]
@@ -21,13 +22,13 @@ __all__ = ["below_minimum", "below_saddle"]
 
 def below_minimum(weights: Sequence[Array], goal: Minimisers) -> float:
     """Lower bound of the distance to layers whose product minimises the cost."""
-    m, depth = len(goal.values), len(weights)
-    R = goal.rows.reshape(m, -1)
-    kernel = R @ ntk(weights).reshape(R.shape[1], -1) @ R.T
+    depth = len(weights)
     norms = [_norm(W) for W in weights]
-    reach = [math.sqrt(float(np.linalg.norm(kernel, 2))), *_growth(_products(weights, norms))[1:]]
+    few = len(goal.values) <= DENSE
+    steepest = _norm(goal.kernel(weights)) if few else tangent_bound(weights)
+    reach = [math.sqrt(steepest), *_growth(_products(weights, norms))[1:]]
     moved = _least(reach, float(np.linalg.norm(goal.excess(end_to_end(weights)))))
-    n = min(goal.rows.shape[1:])
+    n = min(goal.shape)
     if goal.point is None:
         # sum_i s_i^(2/L) >= ||A||_F^(2/L), the least of which among the minimisers is |y|
         grown = float(np.linalg.norm(goal.values)) ** (1 / depth) - math.sqrt(n) * max(norms)

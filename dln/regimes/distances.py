@@ -12,12 +12,13 @@ import numpy as np
 
 from .. import checks, inits
 from ..costs import Cost, FullyObserved
-from ..network import end_to_end, layer_gradients, ntk
+from ..network import end_to_end
 from ..problem import Problem
 from ..typing import RNG, Array, Layers
 from .bounds import below_minimum, below_saddle
 from .minimisers import Minimisers, minimisers
-from .nearest import nearest, violation
+from .factors import Factors
+from .nearest import nearest, returned
 from .subspaces import images, krylov, lifted, projected, widened
 
 __all__ = ["Distance", "distance_to_minimum", "distance_to_saddle"]
@@ -26,7 +27,6 @@ SETTLED = 1e-8  # change of the distance, relative, with which wider subspaces a
 MOST_ROUNDS = 24
 COARSE = 1e-3  # accuracy of the searches from many starts, of which the best goes on
 ALTERNATIONS = 50
-MET = 10.0  # violation of what makes a minimum, in units of rounding
 MANY = 200  # constraints from which on a search is dear
 
 
@@ -208,7 +208,7 @@ def _nearest_minimum(
     weights: Sequence[Array], goal: Minimisers, restarts: int, rng: np.random.Generator
 ) -> list[Array]:
     """In subspaces that grow by the images of the layers found, until the distance changes no more."""
-    bases, last = _roomy(krylov(weights, 1), sum(goal.rows.shape[1:])), math.inf
+    bases, last = _roomy(krylov(weights, 1), sum(goal.shape)), math.inf
     small = projected(weights, bases)
     searched = [nearest(small, start, goal, COARSE) for start in _starts(small, goal, restarts, rng)]
     start = min((end for end in searched if end), key=lambda end: _gap(end, small))
@@ -261,16 +261,9 @@ def _aligned(weights: Sequence[Array], A: Array) -> list[Array]:
 
 
 def _met(weights: list[Array], goal: Minimisers) -> list[Array]:
-    """The layers moved onto the minima: what the subspaces have left out, by Gauss-Newton steps."""
-    R = goal.rows.reshape(len(goal.values), -1)
-    for _ in range(10):
-        if violation(weights, goal) <= MET:
-            return weights
-        excess = goal.excess(end_to_end(weights))
-        kernel = R @ ntk(weights).reshape(R.shape[1], -1) @ R.T
-        M = np.tensordot(np.linalg.lstsq(kernel, excess)[0], goal.rows, 1)
-        weights = [W - D for W, D in zip(weights, layer_gradients(weights, M), strict=True)]
-    return _aligned(weights, goal.nearest(end_to_end(weights)))
+    """The layers moved onto the minima: what the subspaces have left out."""
+    met = returned(Factors.at(weights, goal))
+    return met.weights if met else _aligned(weights, goal.nearest(end_to_end(weights)))
 
 
 def _without_a_mode(target: Array, weights: Sequence[Array]) -> list[Array]:
