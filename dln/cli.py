@@ -15,12 +15,30 @@ __all__ = ["main"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status (0 done, 1 ended early, 2 wrong input, 130 interrupted)."""
+    """Run the command line; returns the exit status: 0 done, 1 ended early, 2 wrong input, 130 interrupted, 141 unread.
+
+    The last one is that of a process whose output nobody reads on, as of `dln list | head -1`.
+    """
+    try:
+        try:
+            return _status(arguments)
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(
+            os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
+        )  # what is left in the buffer goes nowhere
+        return 141
+
+
+def _status(arguments: Sequence[str] | None) -> int:
     parser, command = _parser(list(sys.argv[1:] if arguments is None else arguments))
     options = parser.parse_args(arguments)
     options.alone = arguments is None  # the process is ours, not that of somebody who called `main`
     try:
         return command[options.command](options)
+    except BrokenPipeError:
+        raise
     except (ValueError, TypeError, OSError) as error:
         print(f"dln: {error}", file=sys.stderr)
         return 2

@@ -1,11 +1,13 @@
-"""One progress bar for everything that can take long."""
+"""What takes long: one progress bar for all of it, and a Ctrl-C that no compiled code swallows."""
 
 from __future__ import annotations
 
+import signal
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-__all__ = ["bar"]
+__all__ = ["Interrupts", "bar"]
 
 
 @contextmanager
@@ -21,3 +23,31 @@ def bar(shown: bool, title: str, total: float | None) -> Iterator[Callable[[floa
     with Progress(*columns, transient=True, console=Console(stderr=True)) as progress:
         task = progress.add_task("", total=total)
         yield lambda completed, text: progress.update(task, completed=completed, description=text)
+
+
+class Interrupts:
+    """While it is entered, a Ctrl-C that the code within swallows is remembered, and raised by `heed`."""
+
+    pending = False
+
+    def __enter__(self) -> None:
+        Interrupts.pending = False
+        self.ours = threading.current_thread() is threading.main_thread()
+        if self.ours:
+            self.before = signal.signal(signal.SIGINT, self._came)
+
+    def __exit__(self, *reason: object) -> None:
+        if self.ours:
+            signal.signal(signal.SIGINT, self.before)
+
+    @staticmethod
+    def _came(number: int, frame: object) -> None:
+        Interrupts.pending = True
+        raise KeyboardInterrupt
+
+    @staticmethod
+    def heed() -> None:
+        """Raise the interrupt that was swallowed."""
+        if Interrupts.pending:
+            Interrupts.pending = False
+            raise KeyboardInterrupt

@@ -11,10 +11,8 @@ import contextlib
 import gc
 import math
 import os
-import signal
 import statistics
 import sys
-import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from ..progress import Interrupts
 from .fresh import finishes
 from .reference import Reference, error
 from .rivals import LIMIT, Job, Method, Solution
@@ -214,34 +213,6 @@ def _timed(solve: Callable[[float], Solution], rtol: float) -> tuple[float, Solu
     seconds = time.perf_counter() - start
     Interrupts.heed()
     return seconds, solution
-
-
-class Interrupts:
-    """While it is entered, a Ctrl-C that somebody's compiled code swallows is remembered, and raised by `heed`."""
-
-    pending = False
-
-    def __enter__(self) -> None:
-        Interrupts.pending = False
-        self.ours = threading.current_thread() is threading.main_thread()
-        if self.ours:
-            self.before = signal.signal(signal.SIGINT, self._came)
-
-    def __exit__(self, *reason: object) -> None:
-        if self.ours:
-            signal.signal(signal.SIGINT, self.before)
-
-    @staticmethod
-    def _came(number: int, frame: object) -> None:
-        Interrupts.pending = True
-        raise KeyboardInterrupt
-
-    @staticmethod
-    def heed() -> None:
-        """Raise the interrupt that was swallowed."""
-        if Interrupts.pending:
-            Interrupts.pending = False
-            raise KeyboardInterrupt
 
 
 @contextlib.contextmanager

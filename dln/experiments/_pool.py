@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from contextlib import contextmanager
 from multiprocessing import get_context
 from typing import TypeVar
 
-from ..progress import bar
+from ..progress import Interrupts, bar
+from ._store import Store
 
 __all__ = ["each"]
 
@@ -19,23 +21,39 @@ R = TypeVar("R")
 THREADS = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS")
 
 
-def each(function: Callable[[I], R], items: Sequence[I], jobs: int, shown: bool, title: str) -> dict[I, R]:
-    """Results by item; those that are there when someone interrupts. One BLAS thread for each process."""
-    done: dict[I, R] = {}
-    with bar(shown, title, len(items)) as report:
+def each(
+    function: Callable[[I], R],
+    items: Sequence[I],
+    jobs: int,
+    shown: bool,
+    title: str,
+    store: Store | None = None,
+) -> dict[I, R]:
+    """Results by item; those that are there when someone interrupts. One BLAS thread for each process.
+
+    What the store holds is not computed again, and what is finished is put there at once.
+    """
+    kept = {} if store is None else {item: found for item in items for found in store.get(function, item)}
+    todo, done = [item for item in items if item not in kept], dict(kept)
+    with bar(shown, title, len(items)) as report, Interrupts():
+        report(len(done), f"{len(done)} of {len(items)}")
         try:
-            for item, result in _results(function, items, jobs):
+            for item, result in _results(function, todo, jobs):
+                if store is not None:
+                    store.put(function, item, result)
                 done[item] = result
                 report(len(done), f"{len(done)} of {len(items)}")
         except KeyboardInterrupt:
             if not done:
                 raise
+            left = "" if store is None else "; the same command goes on from there"
+            print(f"dln: interrupted after {len(done)} of {len(items)} {title}{left}", file=sys.stderr)
     return {item: done[item] for item in items if item in done}
 
 
 def _results(function: Callable[[I], R], items: Sequence[I], jobs: int) -> Iterator[tuple[I, R]]:
-    if jobs == 1:
-        yield from ((item, function(item)) for item in items)
+    if jobs == 1 or not items:
+        yield from _one_by_one(function, items)
         return
     with (
         _one_thread(),
@@ -48,6 +66,14 @@ def _results(function: Callable[[I], R], items: Sequence[I], jobs: int) -> Itera
                     yield waiting.pop(future), future.result()
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _one_by_one(function: Callable[[I], R], items: Sequence[I]) -> Iterator[tuple[I, R]]:
+    """In this process, where a flow that is interrupted ends early without raising: what comes of it is no result."""
+    for item in items:
+        result = function(item)
+        Interrupts.heed()
+        yield item, result
 
 
 def _deaf() -> None:

@@ -23,6 +23,7 @@ from ..trajectory import Trajectory
 from ..typing import Array
 from . import Outcome
 from ._pool import each
+from ._store import Store
 
 TITLE = "test error of matrix completion by depth and gamma, the size of the start"
 
@@ -92,7 +93,7 @@ def run(options: argparse.Namespace) -> Outcome:
         for gamma in sorted({1 - 1 / L, *gammas}, reverse=True)
         for seed in seeds
     ]
-    ends = each(_end, cases, jobs, options.progress, "runs")
+    ends = each(_end, cases, jobs, options.progress, "runs", Store(options.output, "gammas"))
     rows = _rows(ends)
     return Outcome(
         title=f"{SIZE} x {SIZE} matrix of rank 3, {OBSERVED} entries observed, width {width}, {len(seeds)} starts"

@@ -32,6 +32,7 @@ from ..scaling import Regime, regime
 from ..typing import Array
 from . import Outcome
 from ._pool import each
+from ._store import Store
 
 TITLE = "regimes over gamma and width: distances to minima and saddles, tangent kernel, linearisation, time"
 
@@ -144,7 +145,7 @@ def run(options: argparse.Namespace) -> Outcome:
         for gamma in sorted({1 - 1 / L, *gammas}, reverse=True)
         for seed in seeds
     ]
-    found = each(_measure, cases, jobs, options.progress, "starts")
+    found = each(_measure, cases, jobs, options.progress, "starts", Store(options.output, "regimes"))
     rows = [_row(L, gamma, found) for L, gamma in sorted({(case.depth, case.gamma) for case in found})]
     return Outcome(
         title=f"singular values {', '.join(f'{x:g}' for x in s)}; widths {widths}, {len(seeds)} starts of each",

@@ -16,8 +16,8 @@ from ..network import end_to_end
 from ..problem import Problem
 from ..typing import RNG, Array, Layers
 from .bounds import below_minimum, below_saddle
-from .minimisers import Minimisers, minimisers
 from .factors import Factors
+from .minimisers import Minimisers, minimisers
 from .nearest import nearest, returned
 from .subspaces import images, krylov, lifted, projected, widened
 

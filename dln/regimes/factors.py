@@ -1,10 +1,13 @@
 r"""Layers as a point near the set of factors, :math:`\{\theta : R\,\mathrm{vec}(A_\theta) = y\}`.
 
-J is the derivative of the constraints. :math:`J J^T = R\,(\sum_l B_l B_l^T \otimes F_{l-1}^T F_{l-1})\,R^T`, the tangent
-kernel as the cost sees it, is never formed where it is large: it is applied by products of matrices of the size of A,
-and inverted by conjugate gradients. They start from its inverse itself where m, the number of constraints, is moderate,
-and otherwise from its diagonal in the singular bases of :math:`B_1` and :math:`F_{L-1}`, of which nothing is missing at
-balanced layers and little at others.
+J is the derivative of the constraints, and
+
+.. math:: J J^T = R \Big(\sum_l B_l B_l^T \otimes F_{l-1}^T F_{l-1}\Big) R^T
+
+the tangent kernel as the cost sees it. It is applied by products of matrices of the size of A, and inverted by
+conjugate gradients. They are preconditioned by a Cholesky factor, that of a point nearby for a while; or, where the
+cost determines A, first by the diagonal in the singular bases of :math:`B_1` and :math:`F_{L-1}`, from which nothing
+is missing at balanced layers and little at others, so that no matrix of size m is formed.
 """
 
 from __future__ import annotations
@@ -30,7 +33,11 @@ DETERMINED = 64  # ... or, where they determine A, and the singular bases serve
 FELT = 1e-15  # of the kernel's largest eigenvalue: what is smaller is lost in rounding
 NONE = 1e-200  # an entry of the kernel of layers of order 1 that could underflow
 SOLVED = 1e-11
-MOST, LONG, SHORT = 1000, 150, 20  # steps of conjugate gradients: to the end, by bases, by the inverse of a kernel nearby
+MOST, LONG, SHORT = (
+    1000,
+    150,
+    20,
+)  # steps of conjugate gradients: to the end, by bases, by the inverse of a kernel nearby
 
 Map = Callable[[Array], Array]
 
@@ -80,8 +87,8 @@ class Factors:
         ways = zip(self.backward[1:], self.forward, strict=False)
         return as_state([B.T @ M @ F.T for B, F in ways])
 
-    def bent(self, multipliers: Array) -> Map:
-        """The map of v to the derivative of J^T mu along v."""
+    def curvature(self, multipliers: Array) -> Map:
+        """Hessian of the Lagrangian along the set: v less the derivative of J^T mu along v, in the null space of J."""
         M = self.goal.raised(multipliers)
         pulled = [B.T @ M for B in self.backward]  # B_l^T M, and below M F_l^T
         pushed = [M @ F.T for F in self.forward]
@@ -95,7 +102,7 @@ class Factors:
             for W, V, B in zip(self.weights[::-1], parts[::-1], self.backward[::-1], strict=False):
                 backward.append(B @ V + backward[-1] @ W)
             ways = zip(pulled[1:], pushed, forward, backward[-2::-1], strict=False)
-            return as_state([above @ F.T + B.T @ below for above, below, F, B in ways])
+            return self.tangent(v - as_state([above @ F.T + B.T @ below for above, below, F, B in ways]))
 
         return product
 

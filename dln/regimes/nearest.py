@@ -53,7 +53,7 @@ def nearest(
         here = here.arrived()
         offset = as_state(here.weights) - origin
         multipliers, normal = here.solve(here.down(offset))
-        gradient, bent = offset - normal, here.bent(multipliers)
+        gradient, curvature = offset - normal, here.curvature(multipliers)
         distance, slope = float(np.linalg.norm(offset)), float(np.linalg.norm(gradient))
         if slope <= accuracy * distance:
             break
@@ -61,7 +61,7 @@ def nearest(
         radius = min(radius, distance)
         moved = None
         while moved is None:
-            step, gain = _step(lambda v: here.tangent(v - bent(v)), gradient, radius, forcing)
+            step, gain = _step(curvature, gradient, radius, forcing)
             if gain <= 0.5 * (accuracy * distance) ** 2:
                 break
             there = returned(Factors.at(layered(origin + offset + step, shapes), goal, here))
