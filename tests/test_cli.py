@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -144,3 +145,16 @@ def _seconds(command):
     before = time.perf_counter()
     subprocess.run(command, check=True, capture_output=True)
     return time.perf_counter() - before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status"), [("list", 141), ("list --json", 141), ("doctor", 141), ("--help", 0)]
+)
+def test_output_that_nobody_reads_ends_the_run_quietly(arguments, status):
+    """As of `dln list | head -1`: the reader is gone before anything is written."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "dln.cli", *arguments.split()]
+    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (status, "")

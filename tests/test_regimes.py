@@ -17,7 +17,9 @@ import dln
 from dln import cli, experiments
 from dln.experiments import _pool
 from dln.network import end_to_end, layer_gradients
+from dln.regimes import factors
 from dln.regimes.bounds import _growth, _products, below_minimum, below_saddle
+from dln.regimes.factors import Factors
 from dln.regimes.infinite import distance_at_infinite_width
 from dln.regimes.minimisers import minimisers
 from dln.regimes.subspaces import krylov, projected
@@ -244,6 +246,101 @@ def test_a_distance_travels():
     copy = pickle.loads(pickle.dumps(found))
     assert (copy, copy.lower, copy.upper) == (found, found.lower, found.upper)
     assert repr(found).startswith("Distance(")
+
+
+def jacobian(weights, goal):
+    """Of the constraints, row by row from layer gradients."""
+    units = np.eye(len(goal.values))
+    return np.array([flat(layer_gradients(weights, goal.raised(unit))) for unit in units])
+
+
+def flat(layers):
+    return np.concatenate([np.ravel(W) for W in layers])
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_derivatives_of_the_constraints(seed):
+    cost, weights = problem(seed)
+    goal, rng = goal_of(cost, weights), np.random.default_rng(seed)
+    here, J = Factors.at(weights, goal), jacobian(weights, goal)
+    v, mu = rng.normal(size=J.shape[1]), rng.normal(size=len(J))
+    assert np.allclose(here.down(v), J @ v, rtol=1e-12, atol=1e-12)
+    assert np.allclose(here.up(mu), mu @ J, rtol=1e-12, atol=1e-12)
+    assert np.allclose(here.kernel(mu), J @ (J.T @ mu), rtol=1e-12, atol=1e-12)
+    assert np.allclose(goal.kernel(weights), J @ J.T, rtol=1e-12, atol=1e-12)
+    inside = v - np.linalg.pinv(J) @ (J @ v)
+    assert np.allclose(here.tangent(v), inside, rtol=1e-7, atol=1e-7)
+    h = 1e-5
+    moved = [
+        jacobian(factors.layered(flat(weights) + sign * h * v, [W.shape for W in weights]), goal)
+        for sign in (1, -1)
+    ]
+    bent = mu @ (moved[0] - moved[1]) / (2 * h)
+    assert np.allclose(here.curvature(mu)(v), here.tangent(v - bent), rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_inverses_of_the_kernel_agree(seed, monkeypatch):
+    """By a factor and by singular bases, whatever the cost, also where the start is far from balanced."""
+    cost, weights = problem(seed)
+    goal = goal_of(cost, weights)
+    K, r = goal.kernel(weights), np.random.default_rng(seed).normal(size=len(goal.values))
+    expected = np.linalg.solve(K, r)
+    for limit in (0, 1000):
+        monkeypatch.setattr(factors, "DENSE", limit)
+        monkeypatch.setattr(factors, "DETERMINED", limit)
+        here = Factors.at(weights, goal)
+        assert here.inverse == (here.by_factor if limit else here.by_bases)
+        assert np.allclose(here.solve(r)[0], expected, rtol=1e-6, atol=1e-6 * np.abs(expected).max())
+
+
+def test_singular_bases_miss_nothing_at_balanced_layers():
+    rng = np.random.default_rng(0)
+    weights = dln.inits.balanced(rng.normal(size=(9, 8)), 3, rng=1)
+    cost = dln.costs.FullyObserved(np.zeros((9, 8)))
+    here, r = Factors.at(weights, goal_of(cost, weights)), rng.normal(size=72)
+    assert np.allclose(here.kernel(here.by_bases(r)), r, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("seed", range(0, 12, 3))
+def test_distances_do_not_depend_on_how_kernels_are_inverted(seed, monkeypatch):
+    cost, weights = problem(seed)
+    found = []
+    for limit in (0, 1000):
+        monkeypatch.setattr(factors, "DENSE", limit)
+        monkeypatch.setattr(factors, "DETERMINED", limit)
+        found.append(dln.distance_to_minimum(cost, weights))
+    assert found[0] == pytest.approx(found[1], rel=1e-9)
+
+
+@pytest.mark.parametrize("observed", [1.0, 0.5])
+def test_large_targets_are_reached_the_shortest_way(observed, monkeypatch):
+    """30 x 30, depth 3: theta - theta_0 = J^T mu to five digits; of a target that is seen whole no kernel is formed."""
+    rng = np.random.default_rng(0)
+    target = rng.normal(size=(30, 30)) / math.sqrt(30)
+    cost = dln.costs.FullyObserved(target)
+    if observed < 1:
+        cost = dln.costs.MatrixCompletion(target, rng.random(target.shape) < observed)
+    weights = dln.inits.gaussian((30, 40, 40, 30), rho=1.0, rng=1)
+    formed = []
+    with monkeypatch.context() as patch:
+        patch.setattr(factors.Factors, "by_factor", counting(factors.Factors.by_factor, formed))
+        lower, upper = found = dln.distance_to_minimum(cost, weights)
+    assert 0.1 * upper < lower < upper
+    assert (observed < 1) == bool(formed)
+    assert gap(found.weights, weights) == pytest.approx(upper, rel=1e-12)
+    assert cost.value(end_to_end(found.weights)) < 1e-20
+    offset, J = flat(found.weights) - flat(weights), jacobian(found.weights, goal_of(cost, weights))
+    along = J.T @ np.linalg.solve(J @ J.T, J @ offset)
+    assert np.linalg.norm(offset - along) < 1e-5 * upper
+
+
+def counting(method, calls):
+    def counted(self, *arguments):
+        calls.append(arguments)
+        return method(self, *arguments)
+
+    return counted
 
 
 # Distance to a saddle
