@@ -29,6 +29,7 @@ FEASIBLE = 1e-13  # violation of the constraints, relative to their size ...
 ROUNDED = 1e-15  # ... or to the norms of the layers, multiplied
 LONGEST = 100.0  # way back to the set, where layers and minimisers are of order 1
 MOST_STEPS, MOST_RETURNS = 200, 60
+CRAWL = 1e-9  # gain of a step as long as is trusted, relative: the set is singular there, and many would follow
 HALVED = 0.5 ** np.arange(14)
 INEXACT = 1e-2  # accuracy of a step back, where the violation is as large as what may be violated
 
@@ -62,10 +63,11 @@ def nearest(
         moved = None
         while moved is None:
             step, gain = _step(curvature, gradient, radius, forcing)
-            if gain <= 0.5 * (accuracy * distance) ** 2:
+            length = float(np.linalg.norm(step))
+            crawls = length > 0.999 * radius and gain <= CRAWL * distance**2
+            if crawls or gain <= 0.5 * (accuracy * distance) ** 2:
                 break
             there = returned(Factors.at(layered(origin + offset + step, shapes), goal, here))
-            length = float(np.linalg.norm(step))
             after = math.inf if there is None else float(np.linalg.norm(as_state(there.weights) - origin))
             ratio = (distance - after) * (distance + after) / (2 * gain) if gain > 0 else -1.0
             radius = length / 4 if ratio < 0.25 else max(radius, 2 * length) if ratio > 0.75 else radius
