@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from .. import checks, infinite, inits, progress
+from .. import checks, infinite, inits
 from ..costs import FullyObserved
 from ..flow import gradient_flow
 from ..problem import Until
@@ -23,6 +24,8 @@ from ..trajectory import Trajectory
 from ..typing import Array
 from . import Outcome
 from ._half_times import half_times
+from ._pool import each
+from ._store import Store
 
 TITLE = "the same saddle-to-saddle run at widths from 100 to a billion and at infinity: spread of the escape times"
 
@@ -33,12 +36,34 @@ SHOWN = 5  # draws of a width in the picture
 
 
 @dataclass(frozen=True)
-class Drawn:
-    """Runs of one width from several draws, and the half-times of their modes, (draws, modes)."""
+class Case:
+    """Draws of one width: whole networks, or in their Krylov form of an order."""
 
-    width: float
+    width: int
     start: str
-    runs: list[Trajectory]
+    singular_values: tuple[float, ...]
+    rho: float
+    depth: int
+    order: int
+    draws: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class Course:
+    """A run as it is shown."""
+
+    t: Array
+    singular_values: Array
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Some runs of one width, and the half-times of the modes of all of them, (draws, modes)."""
+
+    width: int
+    start: str
+    runs: tuple[Course, ...]
     halves: Array
 
     @property
@@ -66,6 +91,7 @@ def options(parser: argparse.ArgumentParser) -> None:
     )
     add("--draws", type=int, default=40, help="starts of each width (default 40)")
     add("--seed", type=int, default=0, help="seed of the starts (default 0)")
+    add("--jobs", type=int, metavar="J", help="widths at a time (default: one for each processor)")
     add("--quick", action="store_true", help="12 draws at 4 widths")
 
 
@@ -78,18 +104,19 @@ def run(options: argparse.Namespace) -> Outcome:
     )
     draws = 12 if options.quick else checks.integer(options.draws, "--draws", least=2)
     seed = checks.integer(options.seed, "--seed", least=0)
+    jobs = checks.integer(options.jobs or os.cpu_count() or 1, "--jobs", least=1)
     widths = WIDTHS[::2] if options.quick else WIDTHS
     limits = [infinite.half_time(float(x), rho, depth, rtol=PRECISE if depth < 4 else RTOL) for x in s]
     halves = np.array([limit.value for limit in limits])
     order = infinite.half_time(float(s[-1]), rho, depth, rtol=1e-6).order
-    drawn: list[Drawn] = []
-    with progress.bar(options.progress, "widths", (len(widths) + 1) * draws) as report:
-        for width, start in [(widths[0], "whole"), *((width, "Krylov") for width in widths)]:
-            report(len(drawn) * draws, f"width {width:g}")
-            draw = _whole if start == "whole" else _reduced(order)
-            drawn.append(
-                _drawn(width, start, draw, s, rho, depth, np.random.default_rng([seed, width]), draws)
-            )
+    cases = [
+        Case(width, start, tuple(s.tolist()), rho, depth, order, draws, seed)
+        for width, start in [(widths[0], "whole"), *((width, "Krylov") for width in widths)]
+    ]
+    found = each(_drawn, cases, jobs, options.progress, "widths", Store(options.output, "width"))
+    if len(found) < len(cases):
+        raise KeyboardInterrupt  # nothing to say of some widths alone
+    drawn = list(found.values())
     limit = _flow(s, inits.reduced_gaussian(_widths(s, math.inf, depth), order=order, rho=rho))
     exponents = _exponents([d for d in drawn if d.start != "whole"])
     names = [f"{x:g}" for x in s]
@@ -113,33 +140,22 @@ def run(options: argparse.Namespace) -> Outcome:
     )  # fmt: skip
 
 
-Start = Callable[[tuple[float, ...], float, np.random.Generator], list[Array]]
-
-
-def _whole(widths: tuple[float, ...], rho: float, rng: np.random.Generator) -> list[Array]:
-    return inits.gaussian([int(n) for n in widths], rho=rho, rng=rng)
-
-
-def _reduced(order: int) -> Start:
-    return lambda widths, rho, rng: inits.reduced_gaussian(widths, order=order, rho=rho, rng=rng)
-
-
 def _widths(s: Array, width: float, depth: int) -> tuple[float, ...]:
     return (len(s), *[width] * (depth - 1), len(s))
 
 
-def _drawn(
-    width: float,
-    name: str,
-    start: Start,
-    s: Array,
-    rho: float,
-    depth: int,
-    rng: np.random.Generator,
-    draws: int,
-) -> Drawn:
-    runs = [_flow(s, start(_widths(s, width, depth), rho, rng)) for _ in range(draws)]
-    return Drawn(width, name, runs[:SHOWN], np.array([half_times(run, s) for run in runs]))
+def _drawn(case: Case) -> Drawn:
+    s, rng = np.array(case.singular_values), np.random.default_rng([case.seed, case.width])
+    runs = [_flow(s, _start(case, rng)) for _ in range(case.draws)]
+    shown = tuple(Course(run.t, run.singular_values) for run in runs[:SHOWN])
+    return Drawn(case.width, case.start, shown, np.array([half_times(run, s) for run in runs]))
+
+
+def _start(case: Case, rng: np.random.Generator) -> list[Array]:
+    widths = (len(case.singular_values), *[case.width] * (case.depth - 1), len(case.singular_values))
+    if case.start == "whole":
+        return inits.gaussian(widths, rho=case.rho, rng=rng)
+    return inits.reduced_gaussian(widths, order=case.order, rho=case.rho, rng=rng)
 
 
 def _flow(s: Array, layers: Sequence[Array]) -> Trajectory:

@@ -29,7 +29,9 @@ FEASIBLE = 1e-13  # violation of the constraints, relative to their size ...
 ROUNDED = 1e-15  # ... or to the norms of the layers, multiplied
 LONGEST = 100.0  # way back to the set, where layers and minimisers are of order 1
 MOST_STEPS, MOST_RETURNS = 200, 60
-CRAWL = 1e-9  # gain of a step as long as is trusted, relative: the set is singular there, and many would follow
+CRAWL = (
+    1e-9  # gain of a step as long as is trusted, relative: the set is singular there, and many would follow
+)
 HALVED = 0.5 ** np.arange(14)
 INEXACT = 1e-2  # accuracy of a step back, where the violation is as large as what may be violated
 
