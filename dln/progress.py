@@ -32,7 +32,8 @@ class Interrupts:
 
     def __enter__(self) -> None:
         Interrupts.pending = False
-        self.ours = threading.current_thread() is threading.main_thread()
+        here = threading.current_thread() is threading.main_thread()
+        self.ours = here and signal.getsignal(signal.SIGINT) is not signal.SIG_IGN
         if self.ours:
             self.before = signal.signal(signal.SIGINT, self._came)
 

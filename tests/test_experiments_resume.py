@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import dataclass
 
@@ -17,6 +18,7 @@ import pytest
 
 from dln import cli, experiments
 from dln.experiments import _pool, _store
+from dln.progress import Interrupts
 
 SMALL = {
     "width": ("_drawn", ["--depth", "2", "--singular-values", "2", "1", "--draws", "2"]),
@@ -171,6 +173,35 @@ def test_a_swallowed_interrupt_makes_no_result(capsys, store):
     assert "interrupted after 2 of 4 numbers; the same command goes on from there" in capsys.readouterr().err
     assert [len(store.get(interrupted, case)) for case in cases] == [1, 1, 0, 0]
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_process_that_ignores_interrupts_goes_on_ignoring_them():
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with Interrupts():
+            os.kill(os.getpid(), signal.SIGINT)
+            Interrupts.heed()
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def patient(seconds):
+    time.sleep(seconds)
+    return seconds
+
+
+def test_nobody_waits_for_cases_under_way(capsys, store):
+    """An interrupt while two processes are busy for long, one case done."""
+
+    def interrupt():
+        while not store.get(patient, 0.1):
+            time.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=interrupt, daemon=True).start()
+    began = time.perf_counter()
+    assert _pool.each(patient, [0.1, 100.0, 101.0], 2, False, "naps", store) == {0.1: 0.1}
+    assert time.perf_counter() - began < 60
 
 
 def test_processes_keep_what_they_finish(store):

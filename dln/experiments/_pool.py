@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from contextlib import contextmanager
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context
 from typing import TypeVar
 
 from ..progress import Interrupts, bar
@@ -55,6 +55,7 @@ def _results(function: Callable[[I], R], items: Sequence[I], jobs: int) -> Itera
     if jobs == 1 or not items:
         yield from _one_by_one(function, items)
         return
+    others = active_children()
     with (
         _one_thread(),
         ProcessPoolExecutor(min(jobs, len(items)), get_context("spawn"), initializer=_deaf) as pool,
@@ -65,6 +66,10 @@ def _results(function: Callable[[I], R], items: Sequence[I], jobs: int) -> Itera
                 for future in wait(waiting, return_when=FIRST_COMPLETED).done:
                     yield waiting.pop(future), future.result()
         finally:
+            if waiting:  # nobody waits for cases of minutes
+                for worker in active_children():
+                    if worker not in others:
+                        worker.terminate()
             pool.shutdown(wait=False, cancel_futures=True)
 
 
