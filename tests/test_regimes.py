@@ -17,7 +17,7 @@ import dln
 from dln import cli, experiments
 from dln.experiments import _pool
 from dln.network import end_to_end, layer_gradients
-from dln.regimes import factors
+from dln.regimes import bounds, factors
 from dln.regimes.bounds import _growth, _products, below_minimum, below_saddle
 from dln.regimes.factors import Factors
 from dln.regimes.infinite import distance_at_infinite_width
@@ -311,6 +311,15 @@ def test_distances_do_not_depend_on_how_kernels_are_inverted(seed, monkeypatch):
         monkeypatch.setattr(factors, "DETERMINED", limit)
         found.append(dln.distance_to_minimum(cost, weights))
     assert found[0] == pytest.approx(found[1], rel=1e-9)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_lower_bound_without_the_kernel_is_a_weaker_one(seed, monkeypatch):
+    cost, weights = problem(seed)
+    goal = goal_of(cost, weights)
+    sharp = below_minimum(weights, goal)
+    monkeypatch.setattr(bounds, "DENSE", 0)
+    assert 0.5 * sharp < below_minimum(weights, goal) <= sharp * (1 + 1e-12)
 
 
 @pytest.mark.parametrize("observed", [1.0, 0.5])
