@@ -140,13 +140,35 @@ def test_the_errors_told_bound_the_changes_that_follow(depth):
     assert infinite.escape_constant(depth).error < 3e-13 * exactly
 
 
+@pytest.mark.parametrize("depth", [3, 6])
+def test_all_layers_agree_on_the_product(depth):
+    """a = f_l . b_l at every l, as fast as the velocities say."""
+    panels = Panels(memory.EDGES[:9], 20)
+    state = memory._Memory(depth, panels)
+    for i in range(8):
+        state.follow(20 * i, 20 * (i + 1))
+    for l in range(1, depth):
+        f = state.inner(l, state.alpha[l], state.beta[l])
+        a = np.sum(f * np.hstack([state.beta[depth - l], state.alpha[depth - l]]), axis=1)
+        assert a == pytest.approx(np.sinh(panels.nodes), rel=1e-9)
+        assert np.allclose(state.F[l], state.F[l].T, rtol=1e-12)
+
+
 def test_the_clock_goes_on_by_the_law_of_the_blow_up():
-    clock, xi = memory.clock(5, 16), np.array([26.0, 31.0, 31.999, 32.001, 50.0])
-    law = np.exp((2 / 5 - 1) * (xi - np.log(2))) / 5
-    assert clock.rate(xi) == pytest.approx(law, rel=1e-6)
-    inside = clock.rate(xi[:2]) / law[:2] - 1
-    assert inside[1] / inside[0] == pytest.approx(np.exp(-4 / 5 * 5), rel=0.02)  # a^(-4/L)
-    assert clock.rate(xi[3:]) == pytest.approx(law[3:], rel=1e-10)
+    def excess(depth, xi):
+        law = np.exp((2 / depth - 1) * (xi - np.log(2))) / depth
+        return memory.clock(depth, 12).rate(xi) / law - 1
+
+    assert np.abs(excess(5, np.array([20.0, 32.0, 50.0]))).max() < 1e-6
+    before, after = excess(12, np.array([25.0, 31.0])), excess(12, np.array([32.001, 38.001]))
+    assert before[1] / before[0] == pytest.approx(np.exp(-4 / 12 * 6), rel=0.15)  # a^(-4/L)
+    assert after[1] / after[0] == pytest.approx(np.exp(-4 / 12 * 6), rel=1e-3)
+    assert excess(12, np.array([31.999]))[0] == pytest.approx(after[0], rel=1e-2)
+
+
+def test_the_deepest_networks_settle():
+    deep = [memory.clock(modes.MOST_DEPTH, order).blow_up() for order in (6, 10)]
+    assert deep[0] == pytest.approx(deep[1], rel=1e-8)
 
 
 @pytest.mark.parametrize(("depth", "rho"), [(3, 0.02), (3, 0.1), (3, 0.7), (4, 0.2), (4, 0.6)])

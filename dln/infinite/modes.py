@@ -26,14 +26,14 @@ DONE = 40.0  # -ln(1 - a) of a mode that has been learned to rounding
 
 @dataclass(frozen=True)
 class Estimate:
-    """A value at infinite width, how wrong it may be, and the order at which the tree was cut.
+    """A value at infinite width, how wrong it may be, and the order at which it was computed.
 
     Attributes
     ----------
     value : float or ndarray
         The value.
     error : float
-        Estimate of its error (absolute, the largest one of an array), from what the last order changed.
+        Bound of its error (absolute, the largest one of an array): what the last order changed, and rounding.
     order : int
         Number of nodes on a panel of the two-time functions; 0 for two layers, which are known in closed form.
     """
@@ -81,7 +81,8 @@ def half_time(s: float, rho: float, depth: int, *, rtol: float = 1e-10) -> Estim
 
     References
     ----------
-    Derived: the limit of the law of the Krylov form. arXiv 2106.15933 for the regimes in rho.
+    Derived: the limit of the law of the Krylov form, and its closed equations, those of B. Bordelon and C. Pehlevan,
+    arXiv 2205.09653. arXiv 2106.15933 for the regimes in rho.
 
     Examples
     --------
