@@ -249,4 +249,4 @@ class _Course:
             later = self.panels.at(self.times, middle) < t
             low, high = np.where(later, middle, low), np.where(later, high, middle)
         speed = self.speeds(low) / self.rates(low)
-        return self.a(low), ROUNDING * float(max(1.0, (t * speed).max()))
+        return self.a(low), min(ROUNDING * float(max(1.0, (t * speed).max())), 1.0)
