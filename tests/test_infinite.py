@@ -131,6 +131,32 @@ def test_blow_ups_of_trees_tend_to_the_escape_constant(depth, orders, gap):
     assert gaps[-1] < gap
 
 
+def blow_up_by_the_product(depth, order):
+    """Blow-up of a tree at rho = 1, followed in arsinh(a) to a = 1e11 by SciPy's DOP853 and beyond by its law."""
+    layers, end = tree(depth, order, 1.0), 26.0
+    sizes, shapes = np.cumsum([W.size for W in layers]), [W.shape for W in layers]
+
+    def parts(y):
+        return [x.reshape(shape) for x, shape in zip(np.split(y[:-1], sizes[:-1]), shapes, strict=True)]
+
+    def velocity(xi, y):
+        moved = -np.concatenate([V.ravel() for V in network.layer_gradients(parts(y), -np.eye(1))])
+        return np.cosh(xi) / (moved @ moved) * np.append(moved, 1.0)  # da/dt = |moved|^2
+
+    y = np.append(np.concatenate([W.ravel() for W in layers]), 0.0)
+    span = (np.arcsinh(network.end_to_end(layers)[0, 0]), end)
+    y = solve_ivp(velocity, span, y, method="DOP853", rtol=5e-14, atol=1e-15).y[:, -1]
+    excess = depth * velocity(end, y)[-1] * (np.exp(end) / 2) ** (1 - 2 / depth) - 1
+    return y[-1] + (np.exp(end) / 2) ** (2 / depth - 1) * (1 / (depth - 2) + excess / (depth + 2))
+
+
+@pytest.mark.parametrize(("depth", "order", "gap"), [(3, 10, 1e-13), (4, 11, 3e-12)])
+def test_escape_constants_by_large_trees(depth, order, gap):
+    assert blow_up_by_the_product(depth, order) == pytest.approx(
+        infinite.escape_constant(depth).value, rel=gap
+    )
+
+
 @pytest.mark.parametrize("depth", [3, 5, 8])
 def test_the_errors_told_bound_the_changes_that_follow(depth):
     exactly = memory.clock(depth, 20).blow_up()
