@@ -327,6 +327,14 @@ def test_the_start_of_a_mode_is_that_of_the_linear_flow():
         assert found == pytest.approx(depth * 0.5 ** (2 * depth - 2) * t, rel=1e-5)
 
 
+@pytest.mark.parametrize("rho", [0.1, 1e-3])
+def test_what_rounding_of_the_time_does_is_told(rho):
+    half = infinite.half_time(1.0, rho, 5).value
+    found = infinite.mode([half, half * (1 + 1e-13)], 1.0, rho, 5)
+    assert 0 < found.value[1] - found.value[0] < 1.1 * found.error
+    assert infinite.mode(3 * half, 1.0, rho, 5).error < 1e-11
+
+
 def test_any_cost_at_infinite_width_is_the_limit_of_wide_networks():
     cost = costs.MatrixCompletion([[1.0, 2.0, 0.0], [0.0, 1.5, 1.0]], [[1, 1, 0], [0, 1, 1]])
     t = np.linspace(0.0, 12.0, 30)

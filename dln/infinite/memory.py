@@ -64,7 +64,7 @@ class Clock:
     def blow_up(self) -> float:
         """The time at which a is infinite."""
         end, L = self.panels.edges[-1], self.depth
-        after = np.exp((2 / L - 1) * (end - np.log(2))) * (1 / (L - 2) + self._excess / (L + 2))
+        after = np.exp((2 / L - 1) * (end - np.log(2))) / (L - 2)
         return float(self.panels.weights @ self.rates + after)
 
 
