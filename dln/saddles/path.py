@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -21,7 +22,7 @@ from ..problem import Until
 from ..schatten.fixed_rank import Penalised, Point, newton
 from ..trajectory import Trajectory
 from ..typing import Array
-from .curve import nearest, samples
+from .curve import nearest, points_of
 from .departure import EPS, departure, equal, index_within
 
 __all__ = ["PathSaddle", "SaddlePath", "limit_origin", "orbit", "saddle_to_saddle", "visited"]
@@ -90,6 +91,10 @@ class SaddlePath:
     saddles: tuple[PathSaddle, ...]
     segments: tuple[Trajectory, ...]
 
+    @cached_property
+    def _curves(self) -> tuple[tuple[Array, Array], ...]:
+        return tuple(points_of(segment) for segment in self.segments)
+
     def distance(self, trajectory: Trajectory) -> float:
         """Largest Frobenius distance of A(t), over the saved times, to the path as a curve.
 
@@ -101,7 +106,8 @@ class SaddlePath:
         Returns
         -------
         float
-            sup over t of min over the path; the path between its samples is a cubic Hermite curve.
+            sup over t of min over the path, which is a cubic Hermite curve between points so close that it errs by
+            less than the tolerance of `saddle_to_saddle`.
 
         Examples
         --------
@@ -116,12 +122,12 @@ class SaddlePath:
     def distances(self, trajectory: Trajectory) -> tuple[Array, Array]:
         """Distance of A(t) to the path at every saved time, and where on it the nearest point is.
 
-        The position k + x is that of the point which is nearest on segment k; x in [0, 1) grows with the samples.
+        The position k + x is that of the point which is nearest on segment k; x in [0, 1) grows along it.
         """
         points = trajectory.end_to_end.reshape(len(trajectory.t), -1)
         if not self.segments:
             return np.linalg.norm(points - self.saddles[0].end_to_end.ravel(), axis=1), np.zeros(len(points))
-        found = [nearest(points, *samples(segment)) for segment in self.segments]
+        found = [nearest(points, *curve) for curve in self._curves]
         gaps, places = (np.array(part) for part in zip(*found, strict=True))
         best = np.argmin(gaps, axis=0)
         every = np.arange(gaps.shape[1])
