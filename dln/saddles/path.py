@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 
@@ -93,7 +94,14 @@ class SaddlePath:
 
     @cached_property
     def _curves(self) -> tuple[tuple[Array, Array], ...]:
-        return tuple(points_of(segment) for segment in self.segments)
+        """Points and tangents of the segments, from saddle to saddle: an orbit starts and ends near them."""
+        A = [saddle.end_to_end.reshape(1, -1) for saddle in self.saddles]
+        return tuple(
+            (np.vstack([here, points, after]), np.pad(tangents, ((1, 1), (0, 0))))
+            for (here, after), (points, tangents) in zip(
+                pairwise(A), map(points_of, self.segments), strict=True
+            )
+        )
 
     def distance(self, trajectory: Trajectory) -> float:
         """Largest Frobenius distance of A(t), over the saved times, to the path as a curve.
