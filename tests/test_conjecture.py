@@ -8,6 +8,9 @@ import math
 
 import numpy as np
 import pytest
+from problems import flat, unflatten
+from scipy.integrate import solve_ivp
+from scipy.optimize import brentq
 
 import dln
 from dln import experiments
@@ -73,6 +76,51 @@ def test_a_wrong_path_differs(monkeypatch):
     (verdict,) = outcome.parameters["verdicts"]
     assert verdict["verdict"] == "differ"
     assert verdict["problem"]["class"] == "FullyObserved"
+
+
+def near_zero(cost, start, alpha, size):
+    """Layers of norm `size` on the way from a start times alpha: near zero the flow is one on the sphere."""
+    G = cost.gradient(np.zeros(cost.shape))
+    first = flat(start)
+
+    def velocity(tau, y):
+        e = y[:-1] / np.linalg.norm(y[:-1])
+        force = -flat(dln.network.layer_gradients(unflatten(e, start), G))
+        return np.append(force - (force @ e) * e, force @ e)
+
+    def grown(tau, y):
+        return y[-1] - np.log(size / (alpha * np.linalg.norm(first)))
+
+    grown.terminal = True
+    y = np.append(first / np.linalg.norm(first), 0.0)
+    y = solve_ivp(velocity, (0.0, 1e4), y, "DOP853", events=grown, rtol=1e-11, atol=1e-14).y[:-1, -1]
+    return [size * W for W in unflatten(y / np.linalg.norm(y), start)]
+
+
+@pytest.mark.parametrize(
+    ("alpha", "cost"), [(1e-6, 0.8087), (1e-9, 0.8087), (1e-10, 0.5008), (1e-14, 0.5008)]
+)
+def test_the_one_run_that_had_not_turned_to_the_path_does(alpha, cost):
+    """Seed 4190: s_2/s_1 = 0.8 at zero, and eleven times alpha^0.2 of the second mode for this start."""
+    problem = module._draw(4190, 4)
+    run = dln.gradient_flow(
+        problem.cost, near_zero(problem.cost, problem.start, alpha, 1e-2), (0.0, 8e3), method="radau13"
+    )
+    assert run.cost[-1] == pytest.approx(cost, abs=1e-4)
+    assert dln.saddle_to_saddle(problem.cost, 4).saddles[1].cost == pytest.approx(0.5008, abs=1e-4)
+
+
+def test_near_zero_the_flow_is_homogeneous():
+    """Against a run from the start itself, where its layers have the same norm."""
+    problem = module._draw(4190, 4)
+    near = near_zero(problem.cost, problem.start, 1e-3, 1e-2)
+    run = dln.gradient_flow(
+        problem.cost, [1e-3 * W for W in problem.start], (0.0, 4.6e4), method="radau13", keep_weights=True
+    )
+    sizes = np.sqrt(sum(np.sum(W**2, axis=(1, 2)) for W in run.weights))
+    i = int(np.argmax(sizes > 1e-2))
+    t = brentq(lambda t: np.linalg.norm(flat(run.weights_at(t))) - 1e-2, run.t[i - 1], run.t[i], xtol=1e-9)
+    assert np.allclose(flat(run.weights_at(t)), flat(near), atol=1e-7)
 
 
 @pytest.mark.parametrize("depth", [2, 3, 5])

@@ -383,19 +383,6 @@ def test_experiment_first_path(run):
     assert all(row["escaped"] == row["starts"] == 5 for row in counted)
 
 
-def test_experiment_limit_path(run):
-    rows, parameters = run("limit-path", "--quick")
-    for fit in parameters["fits"]:
-        assert fit["exponent (theory)"] == pytest.approx(0.75)
-        assert fit["exponent"] == pytest.approx(0.75, abs=0.02)
-    assert all(row["saddles"] == 4 for row in rows)
-    timed = parameters["timed"]
-    assert timed["ranks"] == [0, 1, 2]
-    assert timed["kinds"][-1] == "minimum"
-    assert timed["status"] == "cost"
-    assert timed["path"] > 0 < timed["run"]
-
-
 def test_experiment_incremental(run):
     rows, parameters = run("incremental", "--quick")
     (row,) = rows
@@ -408,7 +395,7 @@ def test_experiment_incremental(run):
     [
         (["escape-laws", "--depths", "7"], "`--depths` must be among"),
         (["first-path", "--costs", "half"], "`--costs` must be"),
-        (["limit-path", "--singular-values", "1", "2"], "`--singular-values` must fall"),
+        (["escape-laws", "--singular-values", "1", "2"], "`--singular-values` must fall"),
         (["incremental", "--ratios", "1"], "`--ratios` must be below 1"),
     ],
 )

@@ -161,8 +161,8 @@ def seen(path: SaddlePath, run: Trajectory) -> tuple[list[float], list[Array]]:
         int(np.argmin(np.linalg.norm(A - saddle.end_to_end, axis=(1, 2)))) for saddle in path.saddles[1:-1]
     ]
     if not all(a < b for a, b in pairwise([0, *visits, len(A)])):
-        raise RuntimeError(
-            "a run did not pass the saddles of the path in their order: its start is too large"
+        raise ValueError(
+            f"`--seed` must give runs past every saddle of the path, got visits {visits}. Take another."
         )
     windows = list(pairwise([0, *visits, len(A)]))
     distances = [_farthest(path, run, a + int(np.argmax(gap[a:b]))) for a, b in windows]

@@ -33,10 +33,10 @@ TITLE = (
 
 SADDLES = tuple(f"from A_{k}" for k in range(RANK))
 COLUMNS = ("cost", "problem", "depth", "distance", "exponent", "theory", *SADDLES)
-# Below these float64 moves what waits by 1e-17 alpha^(1 - L) of itself during a plateau.
+# Rounding moves what waits by some 1e-17 alpha^(1 - L) of itself during a plateau: smaller ones cannot be had.
 ALPHAS = {2: (1e-5, 1e-7, 1e-9, 1e-11), 3: (1e-5, 1e-6, 1e-7), 4: (3e-4, 1e-4, 3e-5)}
 WITHIN = 0.1  # of an exponent
-METHOD, RTOL = "radau13", 1e-10
+METHOD, RTOL, MOST_STEPS = "radau13", 1e-10, 50_000
 FITTED = 1e-9  # share of the first cost at which a run ends
 KNOWN = 1e-8  # a distance down to which its own error does not count
 ASIDE = 1e-7  # the same for a direction
@@ -72,7 +72,7 @@ class Case:
     theory: Exponents
     distances: Array
     asides: Sequence[list[Array]]
-    runs: list[Trajectory]
+    runs: Sequence[Trajectory]
 
     @property
     def whole(self) -> Array:
@@ -84,14 +84,15 @@ class Case:
         slow = np.array([[abs(aside[0, 0]) for aside in asides] for asides in self.asides])
         return {
             "cost": self.kind, "problem": self.problem, "depth": self.depth, "gaps": self.gaps, "alphas": self.alphas,
-            "exponent": exponent(self.alphas, self.whole.tolist(), KNOWN), "exponent (theory)": min(self.theory.distances),
+            "exponent": exponent(self.alphas, self.whole.tolist(), KNOWN),
+            "exponent (theory)": min(self.theory.distances),
             "segments": [exponent(self.alphas, d, KNOWN) for d in self.distances.T],
             "segments (theory)": self.theory.distances,
             "segments (blended)": np.mean([self.theory.blended(aside) for aside in self.asides], axis=0).tolist(),
             "directions": [exponent(self.alphas, x, ASIDE) for x in slow.T],
             "directions (theory)": self.theory.slowest,
             "distances": self.distances.tolist(), "times": [float(flow.t[-1]) for flow in self.runs],
-            "steps": [flow.n_steps for flow in self.runs], "status": [flow.status for flow in self.runs],
+            "steps": [flow.n_steps for flow in self.runs],
         }  # fmt: skip
 
 
@@ -146,9 +147,12 @@ def _beside(
     cost, paths = draw(kind, sizes[0], depths, random)
     cases = []
     for depth in depths:
-        path, alphas = paths[depth], ALPHAS[depth][:last]
-        weights = start((sizes[0],) * 2, depth, sizes[1], random)
-        runs = [_flow(cost, path, scaled(weights, alpha)) for alpha in alphas]
+        path, weights = paths[depth], start((sizes[0],) * 2, depth, sizes[1], random)
+        tried = [(alpha, _flow(cost, path, scaled(weights, alpha))) for alpha in ALPHAS[depth][:last]]
+        ended = [(alpha, flow) for alpha, flow in tried if flow.success]
+        if len(ended) < 2:
+            raise ValueError(f"`--seed` must give runs that end, got {tried[0][1].status!r}. Take another.")
+        alphas, runs = zip(*ended, strict=True)
         distances, asides = zip(*(seen(path, flow) for flow in runs), strict=True)
         theory = expected(path, depth, turning=kind != "full")
         cases.append(
@@ -159,7 +163,9 @@ def _beside(
 
 def _flow(cost: Cost, path: SaddlePath, weights: list[Array]) -> Trajectory:
     until = Until(cost=FITTED * path.saddles[0].cost)
-    return gradient_flow(cost, weights, (0.0, math.inf), method=METHOD, rtol=RTOL, until=until)
+    return gradient_flow(
+        cost, weights, (0.0, math.inf), method=METHOD, rtol=RTOL, until=until, max_steps=MOST_STEPS
+    )
 
 
 def _timed(seed: int, n: int, values: tuple[float, ...], alpha: float) -> dict[str, Any]:

@@ -30,7 +30,7 @@ def points_of(segment: Trajectory) -> tuple[Array, Array]:
     small = SMOOTH * float(np.linalg.norm(A, axis=1).max())
     cut = np.arange(len(t) - 1)
     for _ in range(ROUNDS):
-        cut = cut[_bends(A, tangents, cut) > small]
+        cut = cut[_bends(A, tangents)[cut] > small]
         middle = (t[cut] + t[cut + 1]) / 2
         layers = segment.weights_at(middle) if len(cut) else None
         if layers is None:
@@ -46,10 +46,10 @@ def points_of(segment: Trajectory) -> tuple[Array, Array]:
     return A, tangents
 
 
-def _bends(A: Array, tangents: Array, j: Array) -> Array:
+def _bends(A: Array, tangents: Array) -> Array:
     """Length times squared turn of pieces, over 4: no cubic was seen to leave the curve by more than a tenth of it."""
-    length = np.linalg.norm(A[j + 1] - A[j], axis=1)
-    return np.asarray(length * np.sum((tangents[j + 1] - tangents[j]) ** 2, axis=1) / 4)
+    length = np.linalg.norm(np.diff(A, axis=0), axis=1)
+    return np.asarray(length * np.sum(np.diff(tangents, axis=0) ** 2, axis=1) / 4)
 
 
 def _with_tangents(segment: Trajectory, layers: Sequence[Array]) -> tuple[Array, Array]:
