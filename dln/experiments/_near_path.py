@@ -40,6 +40,7 @@ RANK, RATIOS, GAP = (
     (0.1, 0.3),
     0.3,
 )  # of targets; between their singular values; largest s_2/s_1 at a saddle
+FLAT = 0.2  # power of alpha up to which a run of two layers is taken not to come near a saddle at all
 TRIES = 500
 EARLY = 0.02  # share of its size at the next saddle at which a new mode's direction is looked at
 FINER = 24  # points between the neighbours of the farthest saved one
@@ -78,7 +79,7 @@ def draw(
         paths = {}
         for depth in sorted(depths, reverse=True):
             path = saddle_to_saddle(cost, depth)
-            if not _regular(path, depth):
+            if not _regular(path, depth, turning=kind != "full"):
                 break
             paths[depth] = path
         else:
@@ -86,11 +87,14 @@ def draw(
     raise ValueError(f"`--size` must leave problems with large gaps, got {size}: none in {TRIES}. Take 6.")
 
 
-def _regular(path: SaddlePath, depth: int) -> bool:
-    """Whether a path goes up rank by rank to a minimum, by large gaps, and leaves no saddle within its rank."""
+def _regular(path: SaddlePath, depth: int, turning: bool) -> bool:
+    """Whether a path goes up rank by rank to a minimum, by large gaps, and settles at every saddle."""
     ranks = [saddle.rank for saddle in path.saddles] == list(range(RANK + 1))
-    within = depth > 2 and any(saddle.index for saddle in path.saddles)
-    return ranks and not within and path.saddles[-1].kind == "minimum" and min(gaps(path)) >= 1 - GAP
+    if not ranks or path.saddles[-1].kind != "minimum" or min(gaps(path)) < 1 - GAP:
+        return False
+    if depth == 2:
+        return min(expected(path, depth, turning).corners) > FLAT
+    return not any(saddle.index for saddle in path.saddles)  # which would be left within its rank
 
 
 def gaps(path: SaddlePath) -> list[float]:
@@ -164,9 +168,9 @@ def seen(path: SaddlePath, run: Trajectory) -> tuple[list[float], list[Array]]:
         raise ValueError(
             f"`--seed` must give runs past every saddle of the path, got visits {visits}. Take another."
         )
-    windows = list(pairwise([0, *visits, len(A)]))
+    windows = pairwise([0, *visits, len(A)])
     distances = [_farthest(path, run, a + int(np.argmax(gap[a:b]))) for a, b in windows]
-    return distances, [_aside(path, k, run, a) for k, (a, _) in enumerate(windows)]
+    return distances, [_aside(path, k, run) for k in range(len(path.segments))]
 
 
 def _farthest(path: SaddlePath, run: Trajectory, i: int) -> float:
@@ -175,19 +179,19 @@ def _farthest(path: SaddlePath, run: Trajectory, i: int) -> float:
     return path.distance(replace(run, t=t, end_to_end=run.at(t), weights=None))
 
 
-def _aside(path: SaddlePath, k: int, run: Trajectory, since: int) -> Array:
+def _aside(path: SaddlePath, k: int, run: Trajectory) -> Array:
     """Components along u_j v_1^T +- u_1 v_j^T of a run less the path, when a new mode is small, over its size."""
     U, _, Vt = _normal(path, path.saddles[k])
     size = EARLY * float(np.linalg.svd(path.saddles[k + 1].end_to_end, compute_uv=False)[k])
-    off = U.T @ (_grown(run, k, size, since) - _grown(path.segments[k], k, size, 0)) @ Vt.T
+    off = U.T @ (_grown(run, k, size) - _grown(path.segments[k], k, size)) @ Vt.T
     return np.array([off[1:, 0] + off[0, 1:], off[1:, 0] - off[0, 1:]]) / (2 * size)
 
 
-def _grown(flow: Trajectory, mode: int, size: float, since: int) -> Array:
+def _grown(flow: Trajectory, mode: int, size: float) -> Array:
     """A when a singular value first has a size."""
     from scipy.optimize import brentq
 
-    i = since + int(np.argmax(flow.singular_values[since:, mode] >= size))
+    i = int(np.argmax(flow.singular_values[:, mode] >= size))
 
     def above(t: float) -> float:
         return float(np.linalg.svd(flow.at(t), compute_uv=False)[mode]) - size

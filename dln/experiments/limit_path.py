@@ -1,8 +1,9 @@
 r"""The limit path against alpha: how far real runs are from it, by which powers, and what the limit costs beside a run.
 
-Random problems are drawn until s_2/s_1 <= 0.3 at every saddle that is left. The distance is the largest one of A(t) to
-the path as a curve, between the visits to one saddle and the next. Its exponent is to be :math:`1 - s_2/s_1` of that
-saddle for L >= 3; what it is for two layers, and by which powers single directions fall, says `_near_path`.
+Random problems are drawn until s_2/s_1 <= 0.3 at every saddle that is left, and none is nearly flat. The distance is
+the largest one of A(t) to the path as a curve, between the visits to one saddle and the next. Its exponent is to be
+:math:`1 - s_2/s_1` of that saddle for L >= 3; what it is for two layers, and by which powers single directions fall,
+says `_near_path`.
 """
 
 from __future__ import annotations
