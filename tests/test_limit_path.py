@@ -9,8 +9,10 @@ import mpmath
 import numpy as np
 import pytest
 
+import dln
 from dln import cli, experiments
 from dln.experiments import _near_path as near
+from dln.experiments import _starts
 
 module = experiments.load("limit-path")
 
@@ -125,6 +127,20 @@ def test_drawn_problems_have_large_gaps_at_every_saddle(problem):
             assert np.isclose(gap, 1 - s[1] / s[0], atol=1e-9)
             assert gap >= 0.7
         assert path.segments[0].depth == depth
+
+
+def test_the_farthest_time_is_found_between_the_saved_ones(problem):
+    """Against a hundred times in each of the steps beside the farthest."""
+    cost, paths = problem
+    start = [1e-3 * W for W in _starts.start((5, 5), 3, 6, np.random.default_rng(3))]
+    run = dln.gradient_flow(cost, start, (0.0, np.inf), method="radau13", until=dln.Until(cost=1e-7))
+    gap = paths[3].distances(run)[0]
+    for i in (int(np.argmax(gap)), len(gap) - 3):
+        t = np.interp(np.linspace(-1, 1, 201), [-1, 0, 1], run.t[i - 1 : i + 2])
+        every = replace(run, t=t, end_to_end=run.at(t), weights=None)
+        found = near._farthest(paths[3], run, i)
+        assert found >= max(gap[i - 1 : i + 2])
+        assert np.isclose(found, paths[3].distance(every), rtol=1e-3)
 
 
 def test_visits_in_another_order_and_gaps_that_are_not_found_are_refused(problem, monkeypatch):

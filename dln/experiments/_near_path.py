@@ -43,7 +43,7 @@ RANK, RATIOS, GAP = (
 FLAT = 0.2  # power of alpha up to which a run of two layers is taken not to come near a saddle at all
 TRIES = 500
 EARLY = 0.02  # share of its size at the next saddle at which a new mode's direction is looked at
-FINER = 24  # points between the neighbours of the farthest saved one
+FINER, ZOOMS = 8, 3  # pieces of the steps beside the farthest time, and how often they are cut
 
 
 def _masked(A: Array, random: np.random.Generator) -> Cost:
@@ -175,8 +175,13 @@ def seen(path: SaddlePath, run: Trajectory) -> tuple[list[float], list[Array]]:
 
 def _farthest(path: SaddlePath, run: Trajectory, i: int) -> float:
     """Largest distance to the path around the i-th saved time, between the saved ones too."""
-    t = np.linspace(run.t[max(i - 1, 0)], run.t[min(i + 1, len(run.t) - 1)], FINER + 1)
-    return path.distance(replace(run, t=t, end_to_end=run.at(t), weights=None))
+    t = run.t
+    for _ in range(ZOOMS):
+        t = t[max(i - 1, 0) : i + 2]
+        t = np.interp(np.arange((len(t) - 1) * FINER + 1) / FINER, np.arange(len(t)), t)
+        gap = path.distances(replace(run, t=t, end_to_end=run.at(t), weights=None))[0]
+        i = int(np.argmax(gap))
+    return float(gap[i])
 
 
 def _aside(path: SaddlePath, k: int, run: Trajectory) -> Array:
