@@ -18,7 +18,7 @@ from .method import Method
 from .network import finite_product
 from .problem import Problem, Until
 from .progress import bar
-from .trajectory import KEEP_BYTES, Trajectory
+from .trajectory import KEEP_BYTES, ContinuationError, Trajectory
 from .typing import Array, ArrayLike, Layers
 from .watch import Watch
 
@@ -334,15 +334,19 @@ def continuation(
 def _continuation(
     cost: Cost, weight_decay: float, options: _Options
 ) -> Callable[[tuple[Array, ...], float, Array], list[Array]]:
+    options = replace(options, max_steps=MAX_STEPS)  # the steps of the run may be too few to begin anew
+
     def layers_at(weights: tuple[Array, ...], since: float, times: Array) -> list[Array]:
         problem = Problem(cost, weights, weight_decay)
         if times[-1] <= since:
             return [np.repeat(W[None], len(times), axis=0) for W in weights]
-        integration = options.integration(problem, (since, float(times[-1])), times, True)
+        # The flow is autonomous: time from `since` on, as late times are too far apart for its steps.
+        integration = options.integration(problem, (0.0, float(times[-1] - since)), times - since, True)
         status = integration.run(lambda *_: "", lambda *_: None)
         if status != "finished":
-            raise RuntimeError(
-                f"the flow could not be continued to t = {times[-1]:g}: it ended with status {status!r}"
+            raise ContinuationError(
+                f"the flow could not be continued from t = {since:g} to {times[-1]:g}: status {status!r}. "
+                "Keep the layers (keep_weights), or save more times (t_eval)."
             )
         return list(forms_.ALL[options.form].layers(integration.saved()[1], problem.widths))
 

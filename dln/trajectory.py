@@ -19,13 +19,17 @@ from .typing import Array, ArrayLike
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["CLOSED", "KEEP_BYTES", "Trajectory"]
+__all__ = ["CLOSED", "KEEP_BYTES", "ContinuationError", "Trajectory"]
 
 CLOSED = ("exact", "modes")  # forms that know every time from the start alone
 KEEP_BYTES = 2**29  # layers at all saved times are kept up to this size unless asked otherwise
 
 # at(t) from the layers at an earlier time: (weights, their time, later times) -> layers at those times
 Continue = Callable[[tuple[Array, ...], float, Array], list[Array]]
+
+
+class ContinuationError(RuntimeError):
+    """A flow that cannot be continued to a time from what is known of it."""
 
 
 class Lift(Protocol):

@@ -102,15 +102,14 @@ class Watch:
             norm = critical.gradient_norm(trajectory.cost_function, layers, trajectory.weight_decay)
             measured = np.vstack([measured[keep], [cost, objective, float(norm) ** 2]])
         turns = trajectory.extrema
+        turn = int(np.argmin(np.abs(turns[:, 0] - self.saddle[0])))
         return replace(
             trajectory,
             t=np.append(trajectory.t[keep], time),
             end_to_end=np.concatenate([trajectory.end_to_end[keep], finite_product(layers)[None]]),
             weights=joined,
             measured=measured,
-            extrema=turns[
-                : np.searchsorted(turns[:, 0], time, side="right") + 1
-            ],  # with the rise that followed
+            extrema=turns[: turn + 2],  # with the rise that followed
         )
 
 

@@ -12,6 +12,7 @@ from scipy.optimize import brentq
 
 import dln
 from dln import landscape
+from dln.saddles import orbits
 from dln.saddles import path as module
 from dln.saddles.departure import departure, response
 
@@ -39,7 +40,7 @@ def weighted(A, w):
 def critical_point(cost, depth, rank):
     point, _, scale = module.limit_origin(cost, depth, None, None)
     while point.rank < rank:
-        _, point, settled = module._followed(point, scale, 1e-9, "radau13", 1500)
+        _, point, settled = orbits.followed(point, scale, 1e-9, "radau13", 1500)
         assert settled
     return point
 

@@ -36,7 +36,7 @@ import numpy as np
 from ..schatten.fixed_rank import Point
 from ..typing import Array
 
-__all__ = ["Departure", "departure", "equal", "index_within", "within"]
+__all__ = ["Departure", "departure", "equal", "index_within", "new_modes", "within"]
 
 EPS = float(np.finfo(float).eps)
 TOGETHER = 1e-6  # relative difference of singular values of the gradient that leave together
@@ -67,11 +67,8 @@ class Departure:
 def departure(point: Point, remainder: float = EPS, size: float | None = None) -> Departure:
     """The fastest way from a saddle, where the expansion has a given remainder, or a new mode a given size."""
     depth, (U, s, Vt) = point.problem.depth, np.linalg.svd(point.normal_gradient)
-    inside = within(point)
-    if inside is not None and (
-        depth > 2 or inside[0] > (1 + TOGETHER) * s[0]
-    ):  # exponential, and the faster one
-        return _along(point, inside[1], float(s[0]))
+    if (tangent := _stays(point, s)) is not None:
+        return _along(point, tangent, float(s[0]))
     a = family(s, depth)
     P, Q = -U[:, : len(a)] @ a, Vt[: len(a)].T @ a
     goal = heading(point, P @ Q.T)
@@ -87,6 +84,20 @@ def departure(point: Point, remainder: float = EPS, size: float | None = None) -
     turn, new, back = np.linalg.svd(R @ S.T)
     U, V = np.hstack([there.U, left @ turn]), np.hstack([there.V, right @ back.T])
     return Departure(U, np.append(there.s, x * new), V, float(s[0]), goal)
+
+
+def new_modes(point: Point) -> int:
+    """Number of modes that leave a saddle together; 0 where it is left among the matrices of its own rank."""
+    s = np.asarray(np.linalg.svd(point.normal_gradient, compute_uv=False), dtype=np.float64)
+    return 0 if _stays(point, s) is not None else family(s, point.problem.depth).shape[1]
+
+
+def _stays(point: Point, s: Array) -> Array | None:
+    """Tangent vector of an escape among the matrices of the same rank, where it is faster than that of a new mode."""
+    inside = within(point)
+    if inside is not None and (point.problem.depth > 2 or inside[0] > (1 + TOGETHER) * s[0]):
+        return inside[1]  # exponential, which an escape of order L > 2 is not
+    return None
 
 
 def _along(point: Point, tangent: Array, pull: float) -> Departure:

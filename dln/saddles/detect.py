@@ -12,7 +12,6 @@ answer does not depend on which times were saved.
 
 from __future__ import annotations
 
-import bisect
 import math
 from dataclasses import dataclass, replace
 
@@ -20,19 +19,18 @@ import numpy as np
 
 from .. import checks, critical
 from ..network import end_to_end, end_to_end_velocity, tangent_bound
-from ..trajectory import CLOSED, Trajectory
+from ..trajectory import ContinuationError, Trajectory
 from ..typing import Array
+from .view import View
 
 __all__ = ["Saddle", "find_saddles"]
 
 LEFT = 0.05  # a plateau is left when this share of the next drop of the objective is done, entered when all but it is
-ZOOMS, SAMPLES = 4, 17  # refinement of a time: rounds, and points in each
 GRAZE = math.log(3.0)  # least depth of a minimum of log r
 LEAST_GAP = 3.0  # least ratio of singular values that justifies a rank
 SEEN = 1e-2  # share of the gradient dC/dA that the weights see, relative to the bound; far less at a saddle
 SHARES = (0.15, 0.3)  # of the next drop of the objective, where the speed of the escape is measured
 FALL = 1e-6  # a rise of the rate counts once the objective has fallen by this share of itself (else it was rounding)
-RECENT = 2**26  # bytes of layers at times looked at last
 
 
 @dataclass(frozen=True)
@@ -100,7 +98,8 @@ def find_saddles(trajectory: Trajectory, *, resolution: float = 1e-4) -> tuple[S
     Parameters
     ----------
     trajectory : Trajectory
-        A run. Flows are examined between their saved times too; other runs at their saved times.
+        A run. Flows are examined between their saved times too; other runs at their saved times, and flows that
+        cannot be continued from there, since their late times are too far apart in float64.
     resolution : float
         Changes of the objective below this share of its whole drop are not told apart: the end of a run counts as a
         minimum when less than that is left to gain, by the decrement of a steepest-descent step in A.
@@ -146,26 +145,21 @@ def find_saddles(trajectory: Trajectory, *, resolution: float = 1e-4) -> tuple[S
             f"`trajectory` must have a positive objective, got {trajectory.objective.min():g}. "
             "Add a constant to the cost."
         )
-    return _Search(trajectory, checks.positive(resolution, "resolution")).saddles()
+    resolution = checks.positive(resolution, "resolution")
+    try:
+        return _Search(trajectory, resolution).saddles()
+    except ContinuationError:
+        return _Search(trajectory, resolution, between=False).saddles()
 
 
 class _Search:
     """The trajectory seen through r(t): slow points, then what each of them is."""
 
-    def __init__(self, trajectory: Trajectory, resolution: float) -> None:
-        self.run = run = trajectory.reduced or trajectory
-        self.t_end = float(run.t[-1])
-        self.first = run.t_start if run.continue_from is not None else float(run.t[0])
-        # The layers of a flow are known between its saved times, as it can be continued from what is known before.
-        self.between = run.continue_from is not None and len(run.start) > 0
-        if self.between:
-            saved = range(len(run.t)) if run.weights is not None else ()
-            self.known_t = [run.t_start, *(float(run.t[i]) for i in saved)]
-            self.known: list[int | tuple[Array, ...]] = [run.start, *saved]
-            self.recent: list[float] = []
-            self.room = max(2, RECENT // (8 * sum(W.size for W in run.start)))
-        self.highest = float(self._observe(np.array([self.first]))[1][0])
-        self.least = resolution * (self.highest - float(run.objective[-1]))
+    def __init__(self, trajectory: Trajectory, resolution: float, between: bool = True) -> None:
+        self.view = view = View(trajectory.reduced or trajectory, between)
+        self.run, self.first, self.t_end = view.run, view.first, view.t_end
+        self.highest = float(self.view.observe(np.array([self.first]))[1][0])
+        self.least = resolution * (self.highest - float(self.run.objective[-1]))
         self.turns = self._turns()
 
     def saddles(self) -> tuple[Saddle, ...]:
@@ -175,10 +169,10 @@ class _Search:
             if kept[i, 1] > kept[i + 1, 1] or kept[i, 0] >= self.t_end:
                 continue
             lower = kept[i - 1, 0] if i > 0 else self.first
-            t = self._slowest(lower, kept[i, 0], min(kept[i + 1, 0], self.t_end))
+            t = self.view.slowest(lower, kept[i, 0], min(kept[i + 1, 0], self.t_end))
             peaks = kept[[j for j in (i - 1, i + 1) if j >= 0], 1]
             if i + 2 == len(kept) and kept[i + 1, 0] >= self.t_end:  # the rise is not over
-                peaks[-1] = max(peaks[-1], self._peak_to_come(self._observe(np.array([t]))[0][0]))
+                peaks[-1] = max(peaks[-1], self._peak_to_come(self.view.observe(np.array([t]))[0][0]))
             saddle = self._describe(t, float(np.exp(peaks.min() - kept[i, 1])), "saddle")
             if saddle.gap >= LEAST_GAP:
                 found.append(saddle)
@@ -233,84 +227,10 @@ class _Search:
             kept.append(here)
         return kept
 
-    def _times(self, lower: float, upper: float, zoom: int) -> Array:
-        """Times to look at between two others: first the saved ones, then a finer and finer grid."""
-        t = self.run.t
-        if not self.between or (zoom == 0 and self.run.weights is not None):
-            return np.unique(np.r_[lower, t[(t > lower) & (t < upper)], upper])
-        return np.linspace(lower, upper, SAMPLES)
-
-    def _layers(self, t: float | Array) -> tuple[Array, ...] | None:
-        """Layers at times: continued from the last known ones, or interpolated; None where they are not known."""
-        if not self.between or self.run.form in CLOSED:
-            return self.run.weights_at(t)
-        times = np.atleast_1d(t)
-        assert self.run.continue_from is not None
-        result = tuple(np.empty((len(times), *W.shape)) for W in self.run.start)
-        before = np.array([bisect.bisect_right(self.known_t, x) - 1 for x in times])
-        parts = []
-        for index in np.unique(before):
-            mine = np.flatnonzero(before == index)
-            later, back = np.unique(times[mine], return_inverse=True)
-            known = self.known[index]
-            if not isinstance(known, tuple):
-                known = tuple(W[known] for W in self.run.weights or ())
-            for W, part in zip(
-                result, self.run.continue_from(known, self.known_t[index], later), strict=True
-            ):
-                W[mine] = part[back]
-            parts.append(mine)
-        for i in np.concatenate(parts):
-            self._remember(float(times[i]), tuple(W[i] for W in result))
-        return tuple(W.reshape(*np.shape(t), *W.shape[1:]) for W in result)
-
-    def _remember(self, t: float, layers: tuple[Array, ...]) -> None:
-        """Make layers known from which the flow can be continued, and forget the oldest of those."""
-        index = bisect.bisect_left(self.known_t, t)
-        if index < len(self.known_t) and self.known_t[index] == t:
-            return
-        self.known_t.insert(index, t)
-        self.known.insert(index, tuple(W.copy() for W in layers))
-        self.recent.append(t)
-        if len(self.recent) > self.room:
-            index = bisect.bisect_left(self.known_t, self.recent.pop(0))
-            del self.known_t[index], self.known[index]
-
-    def _observe(self, t: Array) -> tuple[Array, Array, Array]:
-        """A, objective and gradient norm at times (saved times, where the run knows no layers)."""
-        run = self.run
-        layers = self._layers(t)
-        if layers is None:
-            index = np.clip(np.searchsorted(run.t, t), 0, len(run.t) - 1)
-            return run.end_to_end[index], run.objective[index], run.gradient_norm[index]
-        A = end_to_end(layers)
-        size = sum(np.sum(W**2, axis=(-2, -1)) for W in layers)
-        objective = run.cost_function.value(A) + 0.5 * run.weight_decay * size
-        return A, np.asarray(objective), critical.gradient_norm(run.cost_function, layers, run.weight_decay)
-
-    def _slowest(self, lower: float, t: float, upper: float) -> float:
-        """Time of the least rate between two peaks, from the step at which the integrator saw it least."""
-        for zoom in range(ZOOMS if self.between else 1):
-            times = self._times(lower, upper, zoom)
-            if zoom == 0:
-                times = np.unique(np.r_[times, t])
-            _, objective, norm = self._observe(times)
-            with np.errstate(divide="ignore", invalid="ignore"):
-                rate = 2 * np.log(norm) - np.log(objective)
-            best = int(np.argmin(np.where(np.isnan(rate), np.inf, rate)))  # NaN where the objective is 0
-            t, lower, upper = times[best], times[max(best - 1, 0)], times[min(best + 1, len(times) - 1)]
-        return float(t)
-
-    def _modes(self, t: float, A: Array) -> critical.ActiveModes:
-        run, layers = self.run, self._layers(t)
-        return critical.active_modes(
-            run.cost_function, A, run.depth, run.weight_decay, layers=layers, elapsed=t - self.first
-        )
-
     def _describe(self, t: float, depth_of_plateau: float, kind: str) -> Saddle:
         run, cost = self.run, self.run.cost_function
-        A, objective, norm = (value[0] for value in self._observe(np.array([t])))
-        modes = self._modes(t, A)
+        A, objective, norm = (value[0] for value in self.view.observe(np.array([t])))
+        modes = self.view.modes(t, A)
         escapes = kind == "saddle" and run.depth > 1
         return Saddle(
             rank=modes.rank,
@@ -346,19 +266,19 @@ class _Search:
         if run.depth == 1:
             return None
         if len(kept) == 1:  # no turn: has the run left its start?
-            modes = self._modes(self.t_end, A)
+            modes = self.view.modes(self.t_end, A)
             if modes.rank == 0 and modes.gap >= LEAST_GAP:
                 depth = math.exp(self._peak_to_come(A) - kept[0, 1])
         if depth < math.exp(critical.DEPTH):
             return None
-        t = self._slowest(kept[-2, 0], kept[-1, 0], self.t_end) if slow else self.t_end
-        layers = self._layers(t)
+        t = self.view.slowest(kept[-2, 0], kept[-1, 0], self.t_end) if slow else self.t_end
+        layers = self.view.layers(t)
         if layers is None:
             return self._describe(t, depth, "saddle")
         G, norm = cost.gradient(end_to_end(layers)), critical.gradient_norm(cost, layers, run.weight_decay)
         if run.weight_decay == 0.0 and slow and norm**2 > SEEN * np.sum(G * G) * tangent_bound(layers):
             return None  # a slow tail: the gradient dC/dA is seen by the weights and still falling
-        rank = self._modes(t, end_to_end(layers)).rank
+        rank = self.view.modes(t, end_to_end(layers)).rank
         small = 1e-2 * run.weight_decay
         if critical.is_minimum(cost, layers, rank, small, weight_decay=run.weight_decay):
             return self._describe(self.t_end, depth, "minimum")
@@ -370,11 +290,11 @@ class _Search:
         if run.weight_decay > 0.0:
             left, layers = (
                 float(run.gradient_norm[-1] ** 2) / (2 * run.weight_decay),
-                self._layers(self.t_end),
+                self.view.layers(self.t_end),
             )
             if layers is None or left > self.least:
                 return math.inf
-            rank, small = self._modes(self.t_end, A).rank, 1e-2 * run.weight_decay
+            rank, small = self.view.modes(self.t_end, A).rank, 1e-2 * run.weight_decay
             minimum = critical.is_minimum(cost, layers, rank, small, weight_decay=run.weight_decay)
             return left if minimum else math.inf
         G = cost.gradient(A)
@@ -402,12 +322,12 @@ class _Search:
             if before is not None or here.kind == "minimum":
                 above = before.objective if before else self.highest
                 since = before.t if before else self.first
-                start = self._fall(since, here.t, here.objective + LEFT * (above - here.objective))
+                start = self.view.fall(since, here.t, here.objective + LEFT * (above - here.objective))
             if here.kind == "saddle":
                 until = after.t if after else self.t_end
                 below = after.objective if after else self._next(here)
                 drop = here.objective - below
-                stop = self._fall(here.t, until, here.objective - LEFT * drop)
+                stop = self.view.fall(here.t, until, here.objective - LEFT * drop)
                 if after is not None and after.rank > here.rank:
                     speed = self._measured_speed(here, after)
             result.append(replace(here, start=start, stop=stop, measured_speed=speed))
@@ -418,28 +338,13 @@ class _Search:
         gain = critical.escape(self.run.cost_function, here.end_to_end)[2]
         return min(float(self.run.objective[-1]), here.objective - (gain if math.isfinite(gain) else 0.0))
 
-    def _fall(self, lower: float, upper: float, level: float) -> float:
-        """First time between two others at which the objective falls to a level, interpolated at last; else inf."""
-        for zoom in range(ZOOMS if self.between else 1):
-            times = self._times(lower, upper, zoom)
-            values = self._observe(times)[1]
-            if not (values <= level).any():
-                return math.inf
-            passed = int(np.argmax(values <= level))
-            if passed == 0:
-                return float(times[0])
-            lower, upper = float(times[passed - 1]), float(times[passed])
-        return lower + (upper - lower) * float(
-            (values[passed - 1] - level) / (values[passed - 1] - values[passed])
-        )
-
     def _measured_speed(self, here: Saddle, after: Saddle) -> float:
         """Speed of the escape: a' / (L a^(2 - 2/L)) of the new mode, extrapolated linearly in a to a = 0."""
         L, mode, cost = self.run.depth, here.rank, self.run.cost_function
         sizes, speeds = [], []
         for share in SHARES:
-            t = self._fall(here.t, after.t, here.objective - share * (here.objective - after.objective))
-            layers = self._layers(t) if math.isfinite(t) else None
+            t = self.view.fall(here.t, after.t, here.objective - share * (here.objective - after.objective))
+            layers = self.view.layers(t) if math.isfinite(t) else None
             if L == 1 or layers is None:
                 return math.nan
             A = end_to_end(layers)

@@ -8,7 +8,6 @@ matrices of its rank takes over, and so on from each saddle to the next.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -18,24 +17,16 @@ import numpy as np
 from .. import checks
 from ..costs import Cost
 from ..critical import escape_speed
-from ..flow import gradient_flow
-from ..problem import Until
-from ..schatten.fixed_rank import Penalised, Point, newton
+from ..schatten.fixed_rank import Penalised, Point
 from ..trajectory import Trajectory
 from ..typing import Array
 from .curve import nearest, points_of
-from .departure import EPS, departure, equal, index_within
+from .departure import equal, index_within, new_modes
+from .orbits import followed
 
-__all__ = ["PathSaddle", "SaddlePath", "limit_origin", "orbit", "saddle_to_saddle", "visited"]
+__all__ = ["PathSaddle", "SaddlePath", "limit_origin", "saddle_to_saddle", "visited"]
 
-SETTLED = 1e-9  # gradient relative to that at its start, from which a segment has arrived,
-ROUNDING = 1e-13  # but not less than this share of that at zero
 LEFT = 1e-7  # singular values of the gradient, relative to that at zero, above this share let the path go on
-FITTED = 1e-12  # share of the cost at which a segment ends in any case: the fit is perfect, or its infimum not attained
-REMAINDER = 1e-7  # of the expansion at the start of a segment, relative to the tolerance; rounding at most
-MOST_PAUSES = 4  # saddles that one orbit may pass at a distance
-NEAR = 1e-3  # relative distance of the end of a segment to the critical point that it is at
-ZERO = 1e-7  # singular values below this share of the largest are none
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,7 +157,8 @@ def saddle_to_saddle(
     shape : pair of int, optional
         (n_L, n_0), where the cost does not know it.
     max_rank : int, optional
-        Rank from which on to stop; min(n_0, n_L) by default.
+        Largest rank; min(n_0, n_L) by default. A saddle from which the path would exceed it is the last, also where
+        several modes leave it together (`directions` of two layers) and fewer are allowed.
     rtol, method, max_steps
         Tolerance, integrator and most steps of a segment, as for `dln.gradient_flow`. A segment that does not arrive
         within these steps is "unbounded"; explicit methods need more of them.
@@ -196,8 +188,8 @@ def saddle_to_saddle(
     point, most, scale = limit_origin(cost, depth, shape, max_rank)
     rtol = checks.positive(rtol, "rtol")
     saddles, segments = [visited(point, scale)], []
-    while saddles[-1].kind == "saddle" and point.rank < most:
-        segment, after, settled = _followed(point, scale, rtol, method, max_steps)
+    while saddles[-1].kind == "saddle" and point.rank + new_modes(point) <= most:
+        segment, after, settled = followed(point, scale, rtol, method, max_steps)
         segments.append(segment)
         saddles.append(visited(after, scale, bounded=settled))
         if not settled or not after.objective < point.objective:
@@ -239,53 +231,3 @@ def visited(point: Point, scale: float, bounded: bool = True) -> PathSaddle:
         return PathSaddle(point.rank, point.objective, point.A, 0.0, "minimum", 0, index)
     speed = escape_speed(np.diag(s[:1]), depth)
     return PathSaddle(point.rank, point.objective, point.A, speed, "saddle", equal(s), index)
-
-
-def orbit(
-    point: Point,
-    scale: float,
-    rtol: float,
-    method: str = "radau13",
-    max_steps: int = 1_500,
-    pauses: int = 1,
-) -> Trajectory:
-    """The heteroclinic orbit that leaves a saddle, to where it settles, or pauses for the n-th time."""
-    cost, depth = point.problem.cost, point.problem.depth
-    start = departure(point, max(EPS, REMAINDER * rtol))
-    small = max(SETTLED * start.pull, ROUNDING * scale) * start.heading ** ((depth - 1) / depth)
-    until = Until(gradient_norm=small, cost=FITTED * point.objective, saddle=1 + pauses)
-    return gradient_flow(
-        cost,
-        start.layers(depth),
-        (0.0, math.inf),
-        method=method,
-        rtol=rtol,
-        until=until,
-        max_steps=max_steps,
-        keep_weights=True,
-    )
-
-
-def _followed(
-    point: Point, scale: float, rtol: float, method: str, max_steps: int
-) -> tuple[Trajectory, Point, bool]:
-    """The orbit from a saddle, the critical point at its end, and whether there is one."""
-    for pauses in range(1, MOST_PAUSES + 1):
-        segment = orbit(point, scale, rtol, method, max_steps, pauses)
-        after, settled = _arrival(point, segment)
-        if settled or segment.status != "saddle":
-            break  # it has not merely passed by a saddle
-    return segment, after, settled
-
-
-def _arrival(point: Point, segment: Trajectory) -> tuple[Point, bool]:
-    """The critical point at the end of a segment, and whether there is one."""
-    U, s, Vt = np.linalg.svd(segment.end_to_end[-1], full_matrices=False)
-    r = int(np.sum(s > ZERO * s[0]))
-    last = Point(point.problem, U[:, :r], s[:r], Vt[:r].T)
-    after = newton(last)
-    near = np.linalg.norm(after.A - last.A) <= NEAR * np.linalg.norm(last.A)
-    bend = float(np.sum(after.A * point.problem.cost.raw_hessian_vector(after.A, after.A)))
-    stands = abs(float(np.sum(after.A * after.G))) < NEAR * bend  # it would not grow by Newton's step
-    settled = near and stands and np.linalg.norm(after.gradient) <= SETTLED * after.size
-    return (after, True) if settled else (last, False)

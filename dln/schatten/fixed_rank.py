@@ -239,16 +239,19 @@ def _transposed(X: Array) -> Array:
     return np.swapaxes(X, -1, -2)
 
 
-def newton(point: Point) -> Point:
-    """A critical point of the same rank or a lower one, below the start; where it ends the gradient is rounding."""
+def newton(point: Point, *, most_steps: int = MOST_STEPS, farthest: float = math.inf) -> Point:
+    """A critical point of the same rank or a lower one, below the start; where it ends the gradient is rounding.
+
+    The first point of a norm from `farthest` on ends it, too.
+    """
     best, least = point, np.inf
-    for _ in range(MOST_STEPS):
+    for _ in range(most_steps):
         while point.rank > 0 and point.last_vanishes():
             lower = point.without_last()
             if not lower.objective < point.objective:
                 break
             point, least = lower, np.inf
-        if point.rank == 0:
+        if point.rank == 0 or np.linalg.norm(point.s) >= farthest:
             return point
         norm = float(np.linalg.norm(point.gradient))
         better = norm < 0.5 * least
