@@ -22,9 +22,10 @@ REMAINDER = 1e-7  # of the expansion at the start of a segment, relative to the 
 MOST_PAUSES = 4  # saddles that one orbit may pass at a distance
 NEAR = 1e-2  # relative distance of the end of a segment to the critical point that it is at, which may be degenerate
 SOON = 8  # share of the steps after which an orbit is asked for the first time whether it goes to infinity:
-FAR = 10.0  # so far out, relative to where its gradient was largest,
+FAR = 3.0  # so far out, relative to where its gradient was largest,
 RESTS = ("gradient_norm", "cost")  # where it has not come to rest of itself;
-FEW, BEYOND = 30, 10.0  # in so few steps Newton's method goes so many times as far
+FEW, FARTHEST = 60, 1e5  # in so few steps, up to so many times as far, Newton's method is asked, and says infinity
+BEYOND, STEEPEST = 10.0, 4.0  # where it goes so far, and the gradient has fallen no faster than this power: it has not arrived
 ZERO = 1e-7  # singular values below this share of the largest are none
 
 
@@ -83,9 +84,10 @@ def recedes(problem: Penalised, segment: Trajectory) -> bool:
     if segment.status in RESTS or not sizes[-1] >= least:
         return False
     start = _matrix(problem, segment.end_to_end[np.argmax(sizes >= math.sqrt(least * sizes[-1]))])
-    goal = BEYOND * float(np.linalg.norm(start.s))
-    after = newton(start, most_steps=FEW, farthest=goal)
-    return bool(np.linalg.norm(after.s) >= goal)
+    after = newton(start, most_steps=FEW, farthest=FARTHEST * float(np.linalg.norm(start.s)))
+    further = float(np.linalg.norm(after.s) / np.linalg.norm(start.s))
+    flatter = float(np.linalg.norm(after.gradient) / np.linalg.norm(start.gradient))
+    return further >= BEYOND and flatter >= further**-STEEPEST
 
 
 def _matrix(problem: Penalised, A: Array) -> Point:

@@ -32,7 +32,7 @@ __all__ = ["Penalised", "Point", "newton"]
 
 MOST_STEPS = 200
 MOST_INNER = 200
-DENSE = 160  # entries of (M, B, C) up to which the Hessian is formed
+DENSE = 320  # entries of (M, B, C) up to which the Hessian is formed
 CONVERGED = 1e-15  # gradient, relative to what cancels in it
 LANCZOS = 1e-6  # tolerance of the least eigenvalue, relative to a bound of all
 ARMIJO = 1e-4
