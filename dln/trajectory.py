@@ -42,6 +42,9 @@ class Lift(Protocol):
     def __call__(self, layers: Sequence[Array], /) -> tuple[Array, ...]:
         """The layers."""
 
+    def curved(self, layers: Sequence[Array]) -> list[Array]:
+        """Layers of the smaller network at one time, where its least curvature is that of the network."""
+
     def sizes(self, layers: Sequence[Array]) -> list[Array]:
         """Squared Frobenius norms of the layers."""
 

@@ -7,7 +7,6 @@ import pytest
 from scipy.optimize import minimize
 
 import dln
-from dln.saddles import orbits
 
 
 def separable(seed, classes, features, samples):
@@ -81,17 +80,93 @@ def alternated(cost, A, rank, rounds):
     P, Q = U[:, :rank] * np.sqrt(s[:rank]), Vt[:rank].T * np.sqrt(s[:rank])
     seen = cost.mask.astype(bool)
     for _ in range(rounds):
-        P = np.array([np.linalg.lstsq(Q[k], y[k], rcond=None)[0] for k, y in zip(seen, cost.target, strict=True)])
-        Q = np.array([np.linalg.lstsq(P[k], y[k], rcond=None)[0] for k, y in zip(seen.T, cost.target.T, strict=True)])
+        P = np.array(
+            [np.linalg.lstsq(Q[k], y[k], rcond=None)[0] for k, y in zip(seen, cost.target, strict=True)]
+        )
+        Q = np.array(
+            [np.linalg.lstsq(P[k], y[k], rcond=None)[0] for k, y in zip(seen.T, cost.target.T, strict=True)]
+        )
     return P @ Q.T
 
 
-def test_a_far_minimum_is_not_taken_for_infinity():
-    """Rank one that fits [[1/c, 1], [1, c]] but for one entry ends at c, however large, if a weight says so."""
-    for c in (30.0, 300.0):
-        A = np.array([[1 / c, 1.0], [1.0, c]])
-        S = np.zeros((4, 2, 2))
-        S.reshape(4, 4)[np.diag_indices(4)] = 1.0
-        cost = dln.costs.MatrixCompletion([[1 / c, 1.0], [1.0, 0.0]], [[1, 1], [1, 0]])
-        path = dln.saddle_to_saddle(cost, 3)
-        print(c, path.saddles, [(s.status, s.n_steps) for s in path.segments])
+@pytest.mark.parametrize("depth", [2, 3])
+@pytest.mark.parametrize("size", [30.0, 300.0])
+def test_a_far_minimum_is_not_taken_for_infinity(depth, size):
+    """[[1/c, 1], [1, ?]] is of rank one with c as the last entry only, along a valley where C falls like 1/|A|^2."""
+    cost = dln.costs.MatrixCompletion([[1 / size, 1.0], [1.1, 0.0]], [[1, 1], [1, 0]])
+    last = dln.saddle_to_saddle(cost, depth).saddles[-1]
+    assert (last.rank, last.kind) == (1, "minimum")
+    assert np.isclose(last.end_to_end[1, 1], 1.1 * size, rtol=1e-8)
+
+
+def test_a_saddle_that_is_slowly_arrived_at_is_not_taken_for_infinity():
+    """It is three times as far out as where the gradient was largest, and Newton's method from half way runs away."""
+    rng = np.random.default_rng([37, 257])
+    n_L, n_0, _ = rng.integers(1, 6), rng.integers(1, 6), rng.integers(2, 7)
+    cost = dln.costs.CrossEntropy(rng.normal(size=(n_0, 9)), rng.integers(0, n_L, 9), classes=n_L)
+    path = dln.saddle_to_saddle(cost, 2)
+    kinds = [(saddle.rank, saddle.kind) for saddle in path.saddles]
+    assert kinds == [(0, "saddle"), (1, "saddle"), (2, "unbounded")]
+    A = path.saddles[1].end_to_end
+    least = [least_of_rank_one(cost, A, share * np.linalg.norm(A)) for share in (0.9, 1.0, 1.1)]
+    assert least[1] < min(least[0], least[2])
+
+
+def quartic(target):
+    """1/4 sum of the fourth powers of A - target, whose Hessian vanishes at the minimum."""
+    return dln.costs.Custom(
+        lambda A: float(np.sum((A - target) ** 4) / 4), lambda A: np.asarray((A - target) ** 3)
+    )
+
+
+@pytest.mark.filterwarnings("ignore:this Custom cost cannot be compiled")
+def test_degenerate_critical_points_are_arrived_at():
+    """The orbit comes near like a power of the gradient, and Newton's method by a third of the way at every step."""
+    column = np.array([[1.6], [-0.4], [0.9], [-1.1], [0.2]])
+    path = dln.saddle_to_saddle(quartic(column), 2, shape=(5, 1))
+    assert [(saddle.rank, saddle.kind) for saddle in path.saddles] == [(0, "saddle"), (1, "minimum")]
+    assert np.allclose(path.saddles[-1].end_to_end, column, atol=1e-5)
+    diagonal = np.diag([2.0, 1.0])
+    path = dln.saddle_to_saddle(quartic(diagonal), 2, shape=(2, 2))
+    kinds = [(saddle.rank, saddle.kind) for saddle in path.saddles]
+    assert kinds == [(0, "saddle"), (1, "saddle"), (2, "minimum")]
+    assert np.allclose(
+        path.saddles[1].end_to_end, np.diag([2.0, 0.0]), atol=1e-4
+    )  # C'' is zero at three entries
+    assert np.allclose(path.saddles[2].end_to_end, diagonal, atol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore:this Custom cost cannot be compiled")
+def test_a_pause_is_looked_at_in_as_many_steps_as_it_takes():
+    """The time of a pause is found by continuing the flow, which begins anew: those steps are not the segment's."""
+    path = dln.saddle_to_saddle(quartic(np.diag([2.0, 1.0])), 4, shape=(2, 2))
+    assert [saddle.rank for saddle in path.saddles] == [0, 1, 2]
+    assert path.segments[0].status == "saddle"
+
+
+PROBLEMS = {
+    "equal": dln.costs.FullyObserved(np.diag([2.0, 2.0, 1.0, 1.0, 0.5])),
+    "apart": dln.costs.FullyObserved(np.diag([3.0, 2.0, 1.0])),
+    "within": dln.costs.MatrixCompletion(np.diag([2.0, 1.0]), np.eye(2)),  # rank one goes on to rank one
+}
+
+
+@pytest.mark.parametrize("depth", [2, 3])
+@pytest.mark.parametrize("name", PROBLEMS)
+def test_no_saddle_is_beyond_the_largest_rank(name, depth):
+    """The path is the whole one up to the last saddle before that, also where several modes leave together."""
+    cost = PROBLEMS[name]
+    whole = dln.saddle_to_saddle(cost, depth)
+    ranks = [saddle.rank for saddle in whole.saddles]
+    assert ranks == {
+        ("equal", 2): [0, 2, 4, 5],
+        ("equal", 3): [0, 1, 2, 3, 4, 5],
+        ("within", 2): [0, 1, 2],
+        ("within", 3): [0, 1, 1],
+    }.get((name, depth), [0, 1, 2, 3])
+    for most in range(min(cost.shape) + 1):
+        path = dln.saddle_to_saddle(cost, depth, max_rank=most)
+        assert [saddle.rank for saddle in path.saddles] == [rank for rank in ranks if rank <= most]
+        assert len(path.segments) == len(path.saddles) - 1
+        last, same = path.saddles[-1], whole.saddles[len(path.saddles) - 1]
+        assert (last.kind, last.directions) == (same.kind, same.directions)

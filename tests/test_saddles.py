@@ -23,7 +23,7 @@ import pytest
 from scipy.optimize import minimize
 
 import dln
-from dln import network
+from dln import critical, network
 
 COARSE, FINE = (
     1e-2,
@@ -747,3 +747,87 @@ def test_a_run_that_reaches_cost_zero_exactly_keeps_its_saddles():
     run = dln.gradient_flow(cost, start, (0.0, 200.0))
     assert run.objective.min() == 0.0
     assert [saddle.rank for saddle in dln.find_saddles(run)] == [0, 1, 2]
+
+
+# Late times, which are further apart in float64 than the steps that the flow needs
+
+LATE = [(4, 1e-6), (4, 1e-7), (5, 1e-5), (3, 1e-14)]
+
+
+def late(depth, alpha, **options):
+    cost = dln.costs.FullyObserved(np.diag([4.0, 1.0, 0.3]))
+    start = dln.inits.gaussian((3, *[5] * (depth - 1), 3), std=alpha, rng=0)
+    return dln.gradient_flow(cost, start, (0.0, 1e40), max_steps=20_000, **options)
+
+
+@pytest.mark.parametrize("keep_weights", [True, False])
+@pytest.mark.parametrize(("depth", "alpha"), LATE)
+def test_a_run_whose_step_underflows_shows_what_it_visited(depth, alpha, keep_weights):
+    run = late(depth, alpha, keep_weights=keep_weights)
+    found = dln.find_saddles(run)
+    reached = 2 if depth == 5 else 4  # at depth 5 the step underflows when the second mode leaves
+    assert run.status == ("underflow" if alpha != 1e-6 else "finished")
+    assert kinds(found) == path_of_ranks(3)[:reached]
+    for saddle, cost in zip(found, (8.545, 0.545, 0.045, 0.0), strict=False):
+        assert saddle.cost == pytest.approx(cost, rel=1e-6, abs=1e-12)
+        assert run.t[0] <= saddle.start <= saddle.t <= saddle.stop
+    for before, after in zip(found, found[1:], strict=False):
+        assert before.stop < after.start
+
+
+@pytest.mark.parametrize(("depth", "alpha"), LATE)
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_run_until_a_saddle_may_end_late(depth, alpha, count):
+    run = late(depth, alpha, until=dln.Until(saddle=count))
+    found = dln.find_saddles(run)
+    assert run.status == "saddle"
+    assert kinds(found) == path_of_ranks(3)[:count]
+    assert found[-1].cost == pytest.approx((8.545, 0.545)[count - 1], rel=1e-6)
+
+
+def test_late_times_do_not_change_the_flow_between_saved_ones():
+    """It is autonomous: at(t) after a start at t = 1e12 is that after a start at 0."""
+    cost = dln.costs.FullyObserved(np.diag([2.0, 1.0]))
+    start, times = dln.inits.gaussian((2, 3, 2), std=0.3, rng=0), np.linspace(0.0, 4.0, 9)
+    early = dln.gradient_flow(cost, start, (0.0, 4.0), rtol=1e-10).at(times)
+    since = 2.0**40
+    run = dln.gradient_flow(cost, start, (since, since + 4.0), rtol=1e-10, t_eval=[since, since + 4.0])
+    assert np.allclose(run.at(since + times[:-1]), early[:-1], atol=1e-8)  # the last one is saved
+
+
+# Weight decay, and networks of which a smaller one stands for
+
+
+def decaying(seed, end, form):
+    """Three wide layers whose modes are all there, while what neither end sees of them still decays."""
+    rng = np.random.default_rng([8, seed])
+    n_L, n_0 = (int(n) for n in rng.integers(2, 6, 2))
+    width, _ = int(rng.choice([60, 100])), rng.choice([3])
+    target = rng.normal(size=(n_L, n_0)) * rng.uniform(0.5, 3)
+    rng.random((n_L, n_0))
+    decay, alpha = (float(10 ** rng.uniform(*powers)) for powers in ((-4, -0.3), (-2.5, 0.3)))
+    start = dln.inits.gaussian((n_0, width, width, n_L), std=alpha / width**0.5, rng=rng)
+    cost = dln.costs.FullyObserved(target)
+    return dln.gradient_flow(cost, start, (0.0, end), weight_decay=decay, form=form)
+
+
+DECAYING = pytest.mark.parametrize(("seed", "end"), [(16, 41.6), (46, 11.5), (60, 66.4), (72, 31.1)])
+
+
+@DECAYING
+def test_the_form_does_not_change_what_a_point_is_under_weight_decay(seed, end):
+    whole, small = (dln.find_saddles(decaying(seed, end, form)) for form in ("weights", "subspace"))
+    assert kinds(small) == kinds(whole)
+    assert whole[-1].kind == "minimum"
+
+
+@DECAYING
+def test_the_smaller_network_has_the_least_curvature_of_the_wide_one(seed, end):
+    run = decaying(seed, end, "subspace")
+    wide, small = run.weights_at(end), run.reduced.weights_at(end)
+    least, of_curved, of_small = (
+        critical.curvature_range(run.cost_function, layers, run.weight_decay)[0]
+        for layers in (wide, run.lift.curved(small), small)
+    )
+    assert of_curved == pytest.approx(least, abs=0.1 * run.weight_decay)
+    assert of_small < min(least, of_curved)  # one neuron sends on all of the Frobenius norm

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import pairwise
 from typing import Any, Protocol
 
@@ -113,6 +114,40 @@ class Lift:
             )
         ]
         return self.bases[0] @ within[0], *inner, within[-1] @ self.bases[-1].T
+
+    def curved(self, layers: Sequence[Array]) -> list[Array]:
+        """The small layers at one time, with spectral norms of the C_l in place of those of Frobenius.
+
+        What C_l sends on, weights beside it see with its spectral norm: so large is the share of dC/dA in the second
+        derivatives there, which the decay outweighs or not.
+        """
+        result = [np.array(R) for R in layers]
+        lonely = zip(result[1:-1], self.small[1:-1], self._spectral, strict=True)
+        for R, R_0, spectral in lonely:
+            if spectral > 0.0:
+                R[-1, -1] *= spectral / R_0[-1, -1]
+        return result
+
+    @cached_property
+    def _spectral(self) -> list[float]:
+        """Spectral norms of the C_l of the inner layers at the start; 0 where no neuron stands for them."""
+        from scipy.sparse.linalg import svds
+
+        norms = []
+        inner = zip(
+            self.start[1:-1],
+            self._within(self.small)[1:-1],
+            self.small[1:-1],
+            pairwise(self.bases),
+            strict=True,
+        )
+        for W, R, whole, (P, Q) in inner:
+            if len(whole) == len(R) or not whole[-1, -1] > 0.0 or min(W.shape) == 1:
+                norms.append(0.0)
+                continue
+            first = np.random.default_rng(0).standard_normal(min(W.shape))
+            norms.append(float(svds(W - Q @ R @ P.T, k=1, v0=first, return_singular_vectors=False)[0]))
+        return norms
 
     def lifted(self, run: Trajectory, keep: bool, **more: Any) -> Trajectory:
         """A run of the small network as one of the wide network, whose layers are computed when they are asked for."""

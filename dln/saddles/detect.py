@@ -13,6 +13,7 @@ answer does not depend on which times were saved.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -158,6 +159,7 @@ class _Search:
     def __init__(self, trajectory: Trajectory, resolution: float, between: bool = True) -> None:
         self.view = view = View(trajectory.reduced or trajectory, between)
         self.run, self.first, self.t_end = view.run, view.first, view.t_end
+        self.lift = trajectory.lift
         self.highest = float(self.view.observe(np.array([self.first]))[1][0])
         self.least = resolution * (self.highest - float(self.run.objective[-1]))
         self.turns = self._turns()
@@ -278,9 +280,7 @@ class _Search:
         G, norm = cost.gradient(end_to_end(layers)), critical.gradient_norm(cost, layers, run.weight_decay)
         if run.weight_decay == 0.0 and slow and norm**2 > SEEN * np.sum(G * G) * tangent_bound(layers):
             return None  # a slow tail: the gradient dC/dA is seen by the weights and still falling
-        rank = self.view.modes(t, end_to_end(layers)).rank
-        small = 1e-2 * run.weight_decay
-        if critical.is_minimum(cost, layers, rank, small, weight_decay=run.weight_decay):
+        if self._is_minimum(layers, self.view.modes(t, end_to_end(layers)).rank):
             return self._describe(self.t_end, depth, "minimum")
         return self._describe(t, depth, "saddle")
 
@@ -294,12 +294,18 @@ class _Search:
             )
             if layers is None or left > self.least:
                 return math.inf
-            rank, small = self.view.modes(self.t_end, A).rank, 1e-2 * run.weight_decay
-            minimum = critical.is_minimum(cost, layers, rank, small, weight_decay=run.weight_decay)
-            return left if minimum else math.inf
+            return left if self._is_minimum(layers, self.view.modes(self.t_end, A).rank) else math.inf
         G = cost.gradient(A)
         size = float(np.sum(G * G))
         return 0.5 * size**2 / max(float(np.sum(G * cost.hessian_vector(A, G))), 1e-300) if size > 0 else 0.0
+
+    def _is_minimum(self, layers: Sequence[Array], rank: int) -> bool:
+        """Whether a slow point is a minimum of the network, also where a smaller one stands for it."""
+        run, lift = self.run, self.lift
+        if lift is not None:
+            layers = lift.curved(layers)
+        small = 1e-2 * run.weight_decay
+        return critical.is_minimum(run.cost_function, layers, rank, small, weight_decay=run.weight_decay)
 
     def _peak_to_come(self, A: Array) -> float:
         """Log rate half way through the fastest escape from a saddle, by Newton's estimate."""

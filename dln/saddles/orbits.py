@@ -24,8 +24,14 @@ NEAR = 1e-2  # relative distance of the end of a segment to the critical point t
 SOON = 8  # share of the steps after which an orbit is asked for the first time whether it goes to infinity:
 FAR = 3.0  # so far out, relative to where its gradient was largest,
 RESTS = ("gradient_norm", "cost")  # where it has not come to rest of itself;
-FEW, FARTHEST = 60, 1e5  # in so few steps, up to so many times as far, Newton's method is asked, and says infinity
-BEYOND, STEEPEST = 10.0, 4.0  # where it goes so far, and the gradient has fallen no faster than this power: it has not arrived
+FEW, FARTHEST = (
+    60,
+    1e5,
+)  # in so few steps, up to so many times as far, Newton's method is asked, and says infinity
+BEYOND, STEEPEST = (
+    10.0,
+    4.0,
+)  # where it goes so far, and the gradient has fallen no faster than this power: it has not arrived
 ZERO = 1e-7  # singular values below this share of the largest are none
 
 
