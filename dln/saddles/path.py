@@ -160,8 +160,9 @@ def saddle_to_saddle(
         Largest rank; min(n_0, n_L) by default. A saddle from which the path would exceed it is the last, also where
         several modes leave it together (`directions` of two layers) and fewer are allowed.
     rtol, method, max_steps
-        Tolerance, integrator and most steps of a segment, as for `dln.gradient_flow`. A segment that does not arrive
-        within these steps is "unbounded"; explicit methods need more of them.
+        Tolerance, integrator and most steps of a segment, as for `dln.gradient_flow`. An orbit that goes to infinity
+        like a power of t is mostly recognised after an eighth of these steps; one that has not arrived after all of
+        them is "unbounded", too. Explicit methods need more of them.
 
     Returns
     -------
