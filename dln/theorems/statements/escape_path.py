@@ -1,8 +1,11 @@
-r"""The optimal escape path from the origin is one: it leaves its ray, to first order, by a determined amount.
+r"""The optimal escape path from the origin is one: at every order it leaves its ray by a determined amount.
 
-Along the path the weights are :math:`c\,e + c^{L+1} w + O(c^{2L+1})` with w orthogonal to the optimal direction e. As
-no rate of e exceeds 0, :math:`(L + 1)\, s\, w + \nabla^2 H(e)\, w = -\nabla Q(e)` across e has one solution, Q being
-the part of degree 2L of the cost; and so has every later order.
+Along the path the weights are :math:`c\,e + \sum_k c^{kL+1} w_k` with :math:`w_k` across the optimal direction e. Order
+k asks for :math:`(kL + 1)\, s\, w_k + \nabla^2 H(e)\, w_k = -b_k`, where :math:`b_k` is known from the orders before:
+:math:`b_1 = \nabla Q(e)`, Q being the part of degree 2L of the cost. Across e :math:`\nabla^2 H(e)` is
+:math:`-s (1 + \rho)` with the rates :math:`\rho \le 0` of `escape_stability`, so there is one solution,
+:math:`-b_k / (s (kL - \rho))`. A flow that begins on the bare ray lacks :math:`w_1` there, and forgets it like
+:math:`c^\rho`.
 """
 
 from __future__ import annotations
@@ -18,10 +21,11 @@ from numpy.random import Generator
 
 from ... import network
 from ...typing import Array
-from ..proof import Proof, derivative, rotation
+from ..proof import Proof, collected, derivative, rotation
 from ..runs import NO_DECAY, UNIT_RATES, Quadratic, Run, draw_orthogonal, flat
 from ..statement import Statement
 from ..trial import Hypothesis, Trial
+from .escape_stability import claim_pair
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,14 +38,22 @@ class Case(Run):
     sizes: tuple[float, float]
 
 
-def claim_turn(drive: tuple[Any, Any], s: tuple[Any, Any], r: Any, depth: Any) -> Any:
-    """Component of w in an outer layer along a waiting singular vector, by what drives it and its partner.
+def claim_factor(order: Any, rate: Any, depth: Any) -> Any:
+    """What order k multiplies a part of w_k by, in units of the speed s, where directions turn at that rate."""
+    return order * depth - rate
 
-    The drives are entries of the curvature C''(u v^T), s those of the growing and the waiting mode, r = 1/sqrt(L).
+
+def claim_turn(drive: Any, s: Any, factor: Any, r: Any, depth: Any) -> Any:
+    """Part of w_1 that is even (odd) in an outer layer and its partner, by the even (odd) part of what drives them.
+
+    The drive is an entry of the curvature C''(u v^T), s the growing singular value, and r = 1/sqrt(L).
     """
-    (mine, other), (own, waiting) = drive, s
-    rate = (depth + 1) * own
-    return -(r ** (depth + 1)) * (rate * mine + waiting * other) / (rate**2 - waiting**2)
+    return -drive * r ** (depth + 1) / (s * factor)
+
+
+def claim_lost(start: Any, size: Any, factor: Any) -> Any:
+    """The share of a part of w_1 that is still missing after a bare start on the ray."""
+    return (start / size) ** factor
 
 
 def _gradient(G: Any, layer: int, weights: list[Any]) -> Any:
@@ -49,44 +61,79 @@ def _gradient(G: Any, layer: int, weights: list[Any]) -> Any:
 
 
 def identities() -> Iterator[tuple[str, Any]]:
-    """The curvature drives the outer layers across e."""
-    U, V = rotation("phi"), rotation("psi")
-    s, s_2, a, b = sp.symbols("s s_2 a b", positive=True)
+    """The spectrum across e at any order, what the curvature drives there, and how a bare start is forgotten."""
     for depth in (2, 3, 4):
-        r = sp.Symbol(f"r{depth}", positive=True)
-        hidden = [np.array([[r]]) for _ in range(depth - 2)]
-        direction = [r * V[None, :, 0], *hidden, r * U[:, :1]]
-        first, last = (claim_turn(drive, (s, s_2), r, depth) for drive in ((a, b), (b, a)))
-        w = [first * V[None, :, 1], *[0 * W for W in hidden], last * U[:, 1:]]
-        G, Z = -(U * np.array([s, s_2])) @ V.T, r**depth * (U @ np.array([[0, a], [b, 0]]) @ V.T)
-        for k, drive in enumerate(network.layer_gradients(direction, Z)):
-            turned = derivative(partial(_gradient, G, k), direction, w)
-            yield f"layer {k + 1} at L = {depth}", (depth + 1) * s * r ** (depth - 2) * w[k] + turned + drive
+        yield from _orders(depth)
+    c, c_0, f = sp.symbols("c c_0 f", positive=True)
+    lost = claim_lost(c_0, c, f)
+    yield "how a bare start is forgotten", collected(c * sp.diff(lost, c) / lost) + f
+    yield "a bare start", lost.subs(c, c_0) - 1
+
+
+def _orders(depth: int) -> Iterator[tuple[str, Any]]:
+    U, V, r = rotation("phi"), rotation("psi"), sp.Symbol(f"r{depth}", positive=True)
+    k, s, s_2, a, b = sp.symbols("k s s_2 a b", positive=True)
+    speed, hidden = s * r ** (depth - 2), [np.array([[r]])] * (depth - 2)
+    e = [r * V[None, :, 0], *hidden, r * U[:, :1]]
+    G, Z = -(U * np.array([s, s_2])) @ V.T, r**depth * (U @ np.array([[0, a], [b, 0]]) @ V.T)
+
+    def asked(layer: int, step: list[Any], order: Any) -> Any:
+        """What multiplies w_k in the equation for order k, of a layer."""
+        bent = derivative(partial(_gradient, G, layer), e, step)
+        return (order * depth + 1) * speed * step[layer] + bent
+
+    def turn(even: Any, odd: Any) -> list[Any]:
+        return [(even + odd) * V[None, :, 1], *[0 * W for W in hidden], (even - odd) * U[:, 1:]]
+
+    even, odd, same = claim_pair(s_2 / s, 1), claim_pair(s_2 / s, -1), claim_pair(1, -1)
+    steps = [(turn(1, 0), even), (turn(0, 1), odd)]
+    for l in range(depth - 1):
+        steps.append(([((i == l) - (i == l + 1)) * W for i, W in enumerate(e)], same))
+    for step, rate in steps:
+        for l, W in enumerate(step):
+            yield f"order k at L = {depth}", asked(l, step, k) - speed * claim_factor(k, rate, depth) * W
+    drives = zip(((a + b) / 2, (a - b) / 2), (even, odd), strict=True)
+    w = turn(*(claim_turn(drive, s, claim_factor(1, rate, depth), r, depth) for drive, rate in drives))
+    for l, drive in enumerate(network.layer_gradients(e, Z)):
+        yield f"layer {l + 1} at L = {depth}", asked(l, w, 1) + drive
 
 
 def residual(case: Case) -> float:
-    """From the bare ray, grown: what the layers have across e, against the claim."""
+    """From an early and a late start on the bare ray: what the layers have across e, and how the two differ."""
+    start, end = case.sizes
+    e = flat(case.weights) / start
+    late = _on_ray(replace(case, sizes=(end / 3, end)))
+    (x, w, lost), (y, _, more) = ((_grown(run, e), *_expected(run)) for run in (case, late))
+    return float(max(_distance(x, w), _distance(x - y, more - lost)))
+
+
+def _distance(found: Array, expected: Array) -> float:
+    return float(np.linalg.norm(found - expected) / np.linalg.norm(expected))
+
+
+def _grown(case: Case, e: Array) -> Array:
+    """What the layers have across e after the time of the ray, in units of c^(L+1)."""
     depth, (start, end) = len(case.weights), case.sizes
     speed = case.s[0] * depth ** (1 - depth / 2)
     ray = np.log(end / start) if depth == 2 else (start ** (2 - depth) - end ** (2 - depth)) / (depth - 2)
-    theta, e = flat(case.flow(ray / speed)), flat(case.weights) / start
+    theta = flat(case.flow(ray / speed))
     size = theta @ e
-    expected = size ** (depth + 1) * flat(_turn(case))
-    return float(np.linalg.norm(theta - size * e - expected) / np.linalg.norm(expected))
+    return np.asarray((theta - size * e) / size ** (depth + 1))
 
 
-def _turn(case: Case) -> list[Array]:
-    """w: its hidden layers vanish."""
+def _expected(case: Case) -> tuple[Array, Array]:
+    """The same on the path, and what of it is lost by the start, by the claims; the hidden layers have nothing."""
     depth, r = len(case.weights), len(case.weights) ** -0.5
-    Z = (
-        case.U.T
-        @ (case.cost.H @ np.outer(case.U[:, 0], case.V[:, 0]).ravel()).reshape(case.cost.target.shape)
-        @ case.V
-    )
-    turns = [claim_turn((Z[0, j], Z[j, 0]), (case.s[0], case.s[j]), r, depth) for j in range(1, len(case.s))]
-    back = [claim_turn((Z[j, 0], Z[0, j]), (case.s[0], case.s[j]), r, depth) for j in range(1, len(case.s))]
-    first, last = case.V[:, 1:] @ np.array(turns), case.U[:, 1:] @ np.array(back)
-    return [first[None], *[np.zeros((1, 1))] * (depth - 2), last[:, None]]
+    w = lost = np.zeros(sum(W.size for W in case.weights))
+    curved = case.cost.H @ np.outer(case.U[:, 0], case.V[:, 0]).ravel()
+    Z = case.U.T @ curved.reshape(case.cost.target.shape) @ case.V
+    for j in range(1, len(case.s)):
+        for sign in (1, -1):
+            factor = claim_factor(1, claim_pair(case.s[j] / case.s[0], sign), depth)
+            part = claim_turn((Z[0, j] + sign * Z[j, 0]) / 2, case.s[0], factor, r, depth)
+            turn = np.concatenate([part * case.V[:, j], np.zeros(depth - 2), sign * part * case.U[:, j]])
+            w, lost = w + turn, lost + claim_lost(*case.sizes, factor) * turn
+    return w, lost
 
 
 def _on_ray(case: Case) -> Case:
@@ -130,12 +177,14 @@ def _second(case: Case, _: Generator) -> Case:
 
 
 STATEMENT = Statement(
-    title="the optimal escape path leaves its ray in one way",
-    formula="the weights of the path of width 1 that leaves 0 along e = (v, 1, .., 1, u)/sqrt(L), by the top singular "
-    "pair of -dC/dA at 0, are c e + c^(L+1) w + O(c^(2L+1)); w vanishes in the hidden layers and has the components "
-    "-L^(-(L+1)/2) ((L+1) s_1 a_j + s_j b_j)/((L+1)^2 s_1^2 - s_j^2) on v_j in W_1, and with a_j, b_j exchanged on u_j "
-    "in W_L, where a_j = <u v_j^T, C''(u v^T)>, b_j = <u_j v^T, C''(u v^T)>; the flow from the bare ray finds it",
-    source="A. Jacot et al., arXiv 2106.15933, uniqueness of the optimal escape path; the correction derived",
+    title="the optimal escape path is one, and flows from its ray find it",
+    formula="the path of width 1 that leaves 0 along e = (v, 1, .., 1, u)/sqrt(L), by the top singular pair of -dC/dA "
+    "at 0, is c e + sum_k c^(kL+1) w_k, w_k across e; what order k asks of w_k is s* (kL - rho) > 0 for every part "
+    "that turns at a rate rho <= 0, so that w_k is determined. w_1 has the parts "
+    "-L^(-(L+1)/2) (a_j +- b_j)/(2 s_1 (L + 1 -+ s_j/s_1)) on v_j in W_1 and, times +-1, on u_j in W_L, where "
+    "a_j = <u v_j^T, C''(u v^T)>, b_j = <u_j v^T, C''(u v^T)>; of these, a flow from the bare ray at c_0 lacks the "
+    "share (c_0/c)^(L + 1 -+ s_j/s_1) at c",
+    source="A. Jacot et al., arXiv 2106.15933, uniqueness of the optimal escape path; the orders derived",
     symbolic=Proof("A of shape (2, 2) in any singular bases, width 1, L = 2, 3, 4", identities),
     numeric=Trial(
         draw=_draw,

@@ -21,7 +21,7 @@ from scipy.special import hyp2f1
 
 from ... import network
 from ...typing import Array
-from ..proof import Proof, derivative, derivative_along, layers, matrix, rotation
+from ..proof import Proof, derivative, layers, matrix, rotation
 from ..runs import (
     FULL_OBSERVATION,
     NO_DECAY,
@@ -155,7 +155,7 @@ def _homogeneous(case: Case, duration: float) -> tuple[Case, float]:
     G, depth = -(case.U * case.s) @ case.V.T, len(case.weights)
 
     def velocity(_: float, state: Array) -> Array:
-        pace = np.linalg.norm(state[:-1]) ** (2 - depth)
+        pace = float(np.linalg.norm(state[:-1])) ** (2 - depth)
         gradients = network.layer_gradients(case.at(state[:-1]).weights, G)
         return pace * np.append(-flat(gradients), 1.0)
 
@@ -173,7 +173,7 @@ def _rest(a: float, s: float, depth: int) -> float:
 
 def _beside(case: Case) -> Array:
     """Mean of the entries of A beside the leading mode and of their partners across the diagonal."""
-    A = case.U.T @ product(case.weights) @ case.V
+    A: Array = case.U.T @ product(case.weights) @ case.V
     return (A[1:, 0] + A[0, 1:]) / 2
 
 
@@ -245,11 +245,11 @@ def _slower(case: Case, _: Generator) -> Case:
 
 STATEMENT = Statement(
     title="small starts of more than two layers follow the first path",
-    formula="for L > 2 and alpha -> 0, the flow from alpha theta_0 has u_1^T A v_1 = a at alpha^(2-L) T* + F(a), F(a) as "
-    "in mode_times: s_1/2 at alpha^(2-L) T* + c_L s_1^(-(2L-2)/L), c_L as in half_times. The layers are then balanced "
-    "with s_1(W_l) = a^(1/L) and s_2(W_l) = alpha sigma_l, and u_j^T A v_1, u_1^T A v_j = "
-    "a k_j (alpha^L (s_1 - a)/a)^((1 - s_j/s_1)/L), of order alpha^(1 - s_j/s_1). The flow theta' = -grad H from theta_0, "
-    "H = <dC/dA(0), A>, blows up at T*, where s_2(W_l) -> sigma_l and u_j^T A v_1 ~ a k_j (s_1/a)^((1 - s_j/s_1)/L)",
+    formula="for L > 2 and alpha -> 0, the flow from alpha theta_0 has u_1^T A v_1 = a at alpha^(2-L) T* + F(a), F as "
+    "in mode_times: s_1/2 at alpha^(2-L) T* + c_L s_1^(-(2L-2)/L), c_L as in half_times. Then s_1(W_l) = a^(1/L), "
+    "s_2(W_l) = alpha sigma_l, and u_j^T A v_1, u_1^T A v_j = a k_j (alpha^L (s_1 - a)/a)^((1 - s_j/s_1)/L), of order "
+    "alpha^(1 - s_j/s_1). In the flow theta' = -grad H from theta_0, H = <dC/dA(0), A>: it blows up at T*, where "
+    "s_2(W_l) -> sigma_l and u_j^T A v_1 ~ a k_j (s_1/a)^((1 - s_j/s_1)/L)",
     source="A. Jacot et al., arXiv 2106.15933, theorem on the first path, L > 2; the times and rates derived",
     symbolic=Proof(
         "A of shape (2, 2) in any singular bases, the network of width 1, L = 3, 4, 5", identities
