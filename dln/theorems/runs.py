@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
-from itertools import pairwise
+from itertools import count, pairwise
 from typing import Any, TypeVar
 
 import numpy as np
@@ -37,6 +37,7 @@ __all__ = [
 ]
 
 R = TypeVar("R", bound="Run")
+LONGEST = 100_000  # number of evaluations of the velocity along a flow
 STEP = 1e-30  # of the complex step, which has no cancellation
 
 
@@ -90,9 +91,14 @@ class Run:
         ]
 
     def flow(self, time: float) -> list[Array]:
-        """Layers after the given time, integrated to 12 digits."""
+        """Layers after the given time, integrated to 12 digits; RuntimeError if that takes too long, as near rest."""
+        calls = count()
 
         def velocity(_: float, state: Array) -> Array:
+            if next(calls) > LONGEST:
+                raise RuntimeError(
+                    f"the flow over a time of {time:.3g} takes more than {LONGEST} evaluations"
+                )
             return flat(self.at(state).velocity())
 
         solution = solve_ivp(
