@@ -151,7 +151,7 @@ def _draw(rng: Generator, depth: int) -> Case:
     S = rng.normal(size=(n * n, n * n))
     H = 0.5 * np.eye(n * n) + S @ S.T / (n * n)
     target = np.linalg.solve(H, ((U * s) @ V.T).ravel()).reshape(n, n)
-    end = 2e-4 ** (1 / depth)
+    end = 1e-4 ** (1 / depth)
     start = end / (100 if depth == 2 else 12)
     case = Case(
         weights=[np.zeros((1, 1))] * depth,

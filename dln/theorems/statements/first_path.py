@@ -96,7 +96,7 @@ STATEMENT = Statement(
         draw=_draw,
         hypotheses={
             "the start is small": Hypothesis(
-                lambda case: case.alpha < 1e-3, lambda case, _: replace(case, alpha=0.01)
+                lambda case: case.alpha < 1e-3, lambda case, _: replace(case, alpha=0.05)
             ),
             "the largest singular value of the gradient at zero is simple": SIMPLE,
             "the start has something of the first mode": GENERIC,
@@ -104,7 +104,7 @@ STATEMENT = Statement(
             "all layers move at one rate": ONE_PACE,
         },
         residual=residual,
-        tolerance=5e-4,
+        tolerance=1e-3,
         depths=(2, 3),
         repeats=1,
     ),
