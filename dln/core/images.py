@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -28,7 +27,7 @@ def both_products(W: Array, X: Array, Y: Array) -> tuple[Array, Array]:
     """W X and W^T Y; rows of W are shared between the threads that Numba may use."""
     if not W.flags.c_contiguous and W.flags.f_contiguous:
         return both_products(W.T, Y, X)[::-1]
-    threads = max(1, min(config.NUMBA_NUM_THREADS, os.cpu_count() or 1, W.nbytes // PART))
+    threads = max(1, min(config.NUMBA_NUM_THREADS, W.nbytes // PART))
     ends = np.linspace(0, len(W), threads + 1).astype(int)
     forward, backward = np.empty((len(W), X.shape[1])), np.zeros((threads, W.shape[1], Y.shape[1]))
 
