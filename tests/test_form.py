@@ -12,7 +12,7 @@ import dln
 from dln import flow, form
 from dln.core import images
 from dln.form import reduction
-from dln.form.subspaces import Krylov
+from dln.form.subspaces import Krylov, _independent
 from dln.method import ALL as METHODS
 from dln.problem import Problem
 
@@ -517,3 +517,46 @@ def test_a_step_that_is_too_long_for_a_run_is_cut():
     )
     assert early.n_steps > run.n_steps
     assert np.abs(early.end_to_end - truth.end_to_end).max() < 1e-3  # 2 if it were not cut
+
+
+def test_orders_take_the_methods_of_the_highest(monkeypatch):
+    """Also where a smaller network by itself would be given another stiff one."""
+    cost, layers = (
+        dln.costs.FullyObserved(np.diag([2.0, 1.0])),
+        dln.inits.gaussian((2, 60, 60, 2), rho=1e-2, rng=0),
+    )
+    options = {"rtol": 1e-3, "form": "subspace"}
+    run = dln.gradient_flow(cost, layers, (0.0, 400.0), **options)
+    assert flow.STIFF in run.method
+    monkeypatch.setattr(flow, "COLLOCATE_UP_TO", run.reduced.state_size * 4 - 1)
+    other = dln.gradient_flow(cost, layers, (0.0, 400.0), **options)
+    assert flow.STIFF_LARGE in other.method
+    assert other.form_error == pytest.approx(run.form_error, rel=1e-2)
+
+
+def test_the_estimate_of_a_start_that_dies():
+    """Its orders gain far more than those of one that grows."""
+    rng = np.random.default_rng(5)
+    cost = dln.costs.FullyObserved(rng.standard_normal((3, 3)))
+    layers, decay = dln.inits.gaussian((3, 120, 120, 3), rho=0.02, rng=rng), 0.1
+    run = dln.gradient_flow(cost, layers, (0.0, 60.0), weight_decay=decay, rtol=2e-4, form="subspace")
+    order = run.stats["order"]
+    near, far = (
+        dln.gradient_flow(
+            cost, form.Lift.of(form.krylov(layers, k), Problem.checked(cost, layers, decay)).small, (0.0, 60.0),
+            weight_decay=decay, rtol=1e-12, form="weights", t_eval=run.t.copy(),
+        ).end_to_end
+        for k in (order, order + 3)
+    )  # fmt: skip
+    truth = np.linalg.norm(near - far, axis=(1, 2)).max()
+    assert truth / 3 < run.form_error < 100 * truth
+
+
+@pytest.mark.parametrize("share", [1e-3, 1e-8, 1e-12])
+def test_what_is_added_to_a_frame_is_orthogonal_to_it(share):
+    """However little of it is new."""
+    rng = np.random.default_rng(0)
+    P = np.linalg.qr(rng.standard_normal((80, 6)))[0]
+    added = _independent(P @ rng.standard_normal((6, 3)) / 3 + share * rng.standard_normal((80, 3)), P)
+    assert orthonormal([np.hstack([P, added])])
+    assert added.shape == (80, 3)
