@@ -26,6 +26,7 @@ GAIN, GAIN_TRUNCATED = 2.0, 3.0
 # Gains of an order that are taken for sure, by depth (4: and more), and how much is left to chance. Starts above the
 # size LAZY, and those of which A grows by less than GROWN, gain far more: a third run tells.
 SURE_GAINS, SAFETY, LAZY, GROWN = {3: 8.0, 4: 4.0}, 2.0, 0.1, 10.0
+ROUNDING = 3e-14  # of the frames, in terms of the largest A: no error is less
 LEAST_GAIN = 3.0  # of an order, from which on it tells how many more are needed
 # Relative errors at order 0 of a start of rho = 0.1, and gains of an order, by depth (5: and more).
 FIRST_ERROR, GAINS = {3: 0.35, 4: 0.5, 5: 1.0}, {4: 7.0, 5: 4.0}
@@ -266,10 +267,11 @@ class _Search:
             top = self._integrate(frames)
             if top.status == "interrupted":
                 return self._leave(top, frames, math.inf)
-            allowed = self.rtol * _largest(top.end_to_end)
+            size = _largest(top.end_to_end)
+            allowed = self.rtol * size
             estimate, gain = self._estimate(frames, top, allowed)
             if not estimate > allowed or not top.success or gain == 0.0:
-                return self._leave(top, frames, estimate)
+                return self._leave(top, frames, max(estimate, ROUNDING * size))
             order += math.ceil(math.log(estimate / allowed) / math.log(gain)) if gain > LEAST_GAIN else 1
 
     def _pays(self, order: int) -> bool:
