@@ -41,11 +41,13 @@ STYLE = {
 }
 
 
-def colour(mode: int) -> Any:
-    """The colour of a singular-value index, the same in every picture."""
-    from matplotlib import colormaps
+# M. Okabe and K. Ito's colours, which are told apart with any colour vision; grey for their yellow, pale on white.
+COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#000000", "#7F7F7F")
 
-    return colormaps["tab10"](mode % 10)
+
+def colour(mode: int) -> str:
+    """The colour of a singular-value index, the same in every picture."""
+    return COLOURS[mode % len(COLOURS)]
 
 
 def plot_trajectory(
@@ -73,7 +75,7 @@ def plot_cost(
     ax = _axes(ax)
     ax.semilogy(trajectory.t, trajectory.cost, color="black", lw=1.4, label="train cost C(A)")
     if test_cost is not None:
-        ax.semilogy(trajectory.t, test_cost, color="tab:red", lw=1.4, ls="--", label="test mean square")
+        ax.semilogy(trajectory.t, test_cost, color=colour(3), lw=1.4, ls="--", label="test mean square")
     shade_plateaus(ax, trajectory, saddles)
     ax.set(xlabel="time t", ylabel="cost")
     ax.legend(frameon=False, fontsize="small")
@@ -358,7 +360,7 @@ def plot_rank_map(
     if contours and len(shown) > 1 and len(sizes) > 1:
         levels = np.log10([[contours[B, wd] for wd in shown] for B in sizes])
         lines = ax.contour(
-            [decays.index(wd) for wd in shown], range(len(sizes)), levels, colors="tab:red", linewidths=1.0,
+            [decays.index(wd) for wd in shown], range(len(sizes)), levels, colors=colour(3), linewidths=1.0,
             levels=np.arange(np.floor(levels.min()), np.ceil(levels.max()) + 1),
         )  # fmt: skip
         ax.clabel(lines, fmt=lambda power: f"$10^{{{power:g}}}$", fontsize="small")

@@ -292,9 +292,11 @@ def _plot_law(ax: Any, mark: str, depth: int, found: dict[Case, Found]) -> None:
 
 def _phases(ax: Any) -> None:
     """Lazy below gamma = 1, saddle-to-saddle above."""
+    from .. import plotting
+
     low, high = ax.get_xlim()
-    ax.axvspan(low, 1.0, color="tab:blue", alpha=0.07, lw=0)
-    ax.axvspan(1.0, high, color="tab:orange", alpha=0.09, lw=0)
+    ax.axvspan(low, 1.0, color=plotting.colour(0), alpha=0.07, lw=0)
+    ax.axvspan(1.0, high, color=plotting.colour(1), alpha=0.09, lw=0)
     ax.axvline(1.0, color="0.5", lw=0.8)
     ax.set_xlim(low, high)
     ax.text(0.99, 0.3, "mean field", ha="right", va="bottom", rotation=90, fontsize="small", color="0.3",
