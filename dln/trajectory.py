@@ -104,7 +104,8 @@ class Trajectory:
     stats : mapping
         Other counts, such as rejected steps.
     steps : ndarray
-        Where the accepted steps of a flow ended; empty where there are none (closed forms, descent).
+        Where the accepted steps of a flow ended, the last one past `t` if `until` is met within it; empty where there
+        are none (closed forms, descent).
     reduced : Trajectory or None
         The run of the smaller network that stood for this one (`form` "gram" or "subspace"): same A, cost, objective.
     """

@@ -22,9 +22,7 @@ __all__ = ["LIMIT", "LONGEST", "MAX_STEPS", "Job", "Method", "Solution"]
 
 MAX_STEPS = 10_000_000
 LIMIT = 10.0  # seconds of one solve, beyond which it is cut
-LONGEST = (
-    2.0  # seconds of a solve, or of the next as the last two predict it, that end the scan of tolerances
-)
+LONGEST = 2.0  # seconds of a solve, or of the next as foreseen, that end the scan of tolerances
 
 
 @dataclass(frozen=True)
